@@ -1,0 +1,69 @@
+"""The notebooks as a reader runs them: Run All in JupyterLab, then a hand on T and α."""
+
+from __future__ import annotations
+
+import re
+
+
+def rows_of(lab) -> dict[str, list[str]]:
+    """The four rows of the first results table on the page, by their first word."""
+    table = lab.panel.locator(".workbench-four-rows table").first
+    table.wait_for()
+    rows = {}
+    for row in table.locator("tbody tr").all():
+        rows[row.locator("th").inner_text().split(":")[0]] = row.locator("td").all_inner_texts()
+    return rows
+
+
+def pictures(lab) -> int:
+    """Figures on the page that really hold a picture."""
+    images = lab.panel.locator(".jp-OutputArea-output img")
+    return sum(image.evaluate("i => i.naturalWidth > 300") for image in images.all())
+
+
+def test_start_here_trains_and_shows_the_four_rows(lab_page):
+    lab = lab_page("00_start_here.ipynb")
+    lab.run_all(timeout=300)
+    lab.screenshot("00_start_here")
+    said = lab.output_text()
+    assert "✗" not in said
+    rows = rows_of(lab)
+    assert list(rows) == ["oracle", "teacher", "student", "baseline"]
+    perplexity = {name: float(cells[1]) for name, cells in rows.items()}
+    assert perplexity["oracle"] < perplexity["teacher"] < perplexity["student"]
+    assert perplexity["student"] < 0.92 * perplexity["baseline"]
+    assert "With its teacher the student's perplexity is" in said
+    assert pictures(lab) == 2
+    assert lab.external_requests == []
+
+
+def test_protgpt2_runs_and_answers_to_t_and_alpha(lab_page):
+    lab = lab_page("04_protgpt2.ipynb")
+    lab.run_all(timeout=600)
+    said = lab.output_text()
+    assert "38,866,432" in said
+    shares = dict(re.findall(r"([a-z-]+) +teacher's share +([\d.]+)%", said))
+    assert float(shares["as-published"]) < 10 < 50 < float(shares["corrected"])
+    assert rows_of(lab)["oracle"][0] == "–"
+    assert pictures(lab) == 7
+    assert re.search(r"<\|endoftext\|> ?MKRI", said)
+
+    sliders = lab.panel.get_by_role("slider")
+    lab.wait_for_text("0.1·CE(student, x[t+1])")
+    lab.wait_for_text("at T=10")
+    for _ in range(3):
+        sliders.nth(0).press("ArrowLeft")
+    lab.wait_for_text("at T=8.7")
+    for _ in range(5):
+        sliders.nth(1).press("ArrowRight")
+    lab.wait_for_text("0.15·CE(student, x[t+1])")
+    lab.panel.get_by_role("button", name="Start", exact=True).click()
+    lab.wait_for_text(re.compile(r"step [\d,]+ of 600"), timeout=60)
+    table = lab.panel.locator("table", has_text="Finished runs")
+    table.wait_for(timeout=240_000)
+    assert table.locator("tbody tr").count() == 1
+    assert "8.7" in table.inner_text()
+    assert "student" in lab.panel.locator("svg[role=img]").last.text_content()
+    lab.screenshot("04_protgpt2")
+    lab.assert_no_errors()
+    assert lab.external_requests == []

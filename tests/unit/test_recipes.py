@@ -1,0 +1,162 @@
+"""Recipes: what each declares, and how they are described to people and programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from workbench import catalogue, recipes
+from workbench.errors import UsageError
+from workbench.objective import HardTerm, Objective, SoftTerm
+from workbench.recipes.recipe import VARIANTS
+
+NAMES = recipes.names()
+
+
+@pytest.fixture(params=NAMES)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def descriptions() -> dict[str, dict]:
+    """Every description as a program reads it."""
+    return {n: json.loads(json.dumps(catalogue.describe(n), allow_nan=False)) for n in NAMES}
+
+
+@pytest.fixture
+def about(name, descriptions) -> dict:
+    return descriptions[name]
+
+
+def test_the_three_published_students_are_there_smallest_first(descriptions):
+    ours = [n for n in NAMES if n.startswith("protgpt2-")]
+    assert ours == ["protgpt2-tiny", "protgpt2-small", "protgpt2-medium"]
+    for scale in ("classroom", "paper"):
+        counts = [descriptions[n]["parameters"][scale]["student"] for n in ours]
+        assert counts == sorted(set(counts))
+
+
+def test_what_the_model_cards_say():
+    for name, shape in {
+        "protgpt2-tiny": (4, 4, 512),
+        "protgpt2-small": (6, 8, 768),
+        "protgpt2-medium": (12, 16, 1024),
+    }.items():
+        recipe = recipes.get(name)
+        paper = recipe.scale("paper")
+        assert (paper.student.layers, paper.student.heads, paper.student.width) == shape
+        assert (paper.teacher.layers, paper.teacher.heads, paper.teacher.width) == (36, 20, 1280)
+        assert paper.student.vocabulary == paper.teacher.vocabulary == 50257
+        assert (recipe.temperature, recipe.alpha) == (10.0, 0.1)
+        assert paper.teacher_source == "nferruz/ProtGPT2"
+        assert recipe.title == name.replace("protgpt2-", "protgpt2-distilled-")
+
+
+def test_the_variants_are_the_three_readings():
+    for name in ("protgpt2-tiny", "protgpt2-small", "protgpt2-medium"):
+        variants = {k: v.objective for k, v in recipes.get(name).variants.items()}
+        assert variants == {
+            "corrected": Objective(
+                HardTerm(shifted=True, reduction="token-mean"),
+                SoftTerm("forward", temperature_squared=True, reduction="token-mean"),
+            ),
+            "as-published": Objective(
+                HardTerm(shifted=True, reduction="token-mean"),
+                SoftTerm("forward", temperature_squared=False, reduction="token-mean"),
+            ),
+            "as-coded": Objective(
+                HardTerm(shifted=False, reduction="token-mean"),
+                SoftTerm("forward", temperature_squared=False, reduction="batchmean"),
+            ),
+        }
+
+
+def test_students_are_shallower_and_thinner_than_their_teacher_at_both_scales(descriptions):
+    for name in NAMES:
+        recipe = recipes.get(name)
+        counts = descriptions[name]["parameters"]
+        for scale in recipe.scales.values():
+            for shape in (scale.teacher, scale.student):
+                assert shape.width % shape.heads == 0
+            assert scale.student.layers < scale.teacher.layers
+            assert scale.student.width < scale.teacher.width
+            assert scale.student.vocabulary == scale.teacher.vocabulary
+        assert all(c["teacher"] > 2 * c["student"] for c in counts.values())
+    small, medium = (recipes.get(f"protgpt2-{n}").scales for n in ("tiny", "medium"))
+    for scale in ("classroom", "paper"):
+        assert small[scale].student.layers < medium[scale].student.layers
+
+
+def test_a_description_holds_what_the_contract_names(name, about):
+    recipe = recipes.get(name)
+    assert about["name"] == name
+    assert about["task"] == recipe.task
+    assert (about["temperature"], about["alpha"]) == (recipe.temperature, recipe.alpha)
+    assert "layer_map" in about
+    assert set(about["variants"]) == set(VARIANTS)
+    assert set(about["scales"]) == set(about["parameters"]) == {"classroom", "paper"}
+    assert about["hub"] == {
+        "teacher": recipe.scale("paper").teacher_source,
+        "data": recipe.scale("paper").data_source,
+    }
+    assert all(isinstance(source, str) for source in about["sources"])
+
+
+def test_terms_and_weights_of_every_variant(name, about):
+    alpha = recipes.get(name).alpha
+    for variant in about["variants"].values():
+        terms = variant["terms"]
+        assert terms["hard"]["weight"] == alpha
+        assert terms["soft"]["weight"] == pytest.approx(1 - alpha)
+        assert set(terms["hard"]) == {"shifted", "reduction", "weight"}
+        assert set(terms["soft"]) == {"direction", "temperature_squared", "reduction", "weight"}
+        assert f"{alpha:g}·CE" in variant["formula"]
+        assert variant["source"]
+
+
+def test_parameters_are_computed_from_the_shapes(name, about):
+    for scale, counts in about["parameters"].items():
+        for role in ("teacher", "student"):
+            shape = about["scales"][scale][role]
+            width = shape["width"]
+            expected = (
+                (shape["vocabulary"] + shape["positions"]) * width
+                + shape["layers"] * (12 * width**2 + 13 * width)
+                + 2 * width
+            )
+            assert counts[role] == shape["parameters"] == expected
+
+
+def test_published_counts_in_the_catalogue(descriptions):
+    for name, student in {
+        "protgpt2-tiny": 38_866_432,
+        "protgpt2-small": 81_912_576,
+        "protgpt2-medium": 203_668_480,
+    }.items():
+        counts = descriptions[name]["parameters"]["paper"]
+        assert counts == {"teacher": 774_030_080, "student": student}
+
+
+def test_the_text_for_a_terminal_shows_counts_and_formulas(name, about):
+    text = catalogue.text(name)
+    for counts in about["parameters"].values():
+        assert f"{counts['student']:,}" in text
+    for variant in about["variants"].values():
+        assert variant["formula"] in text
+    assert max(map(len, text.splitlines())) < 200
+
+
+def test_unknown_names_list_the_ones_there_are():
+    with pytest.raises(UsageError) as error:
+        recipes.get("protgpt2-huge")
+    assert "'protgpt2-huge'" in str(error.value)
+    assert all(name in str(error.value) for name in NAMES)
+    with pytest.raises(UsageError, match="protgpt2-tiny"):
+        catalogue.describe("nothing")
+    recipe = recipes.get("protgpt2-tiny")
+    with pytest.raises(UsageError, match="'wrong'; expected corrected or as-published or as-coded"):
+        recipe.variant("wrong")
+    with pytest.raises(UsageError, match="'huge'; expected classroom or paper"):
+        recipe.scale("huge")

@@ -1,0 +1,88 @@
+"""Teachers: trained from nothing to the same bytes, from the world or from a file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from workbench import models, teachers
+from workbench.errors import UsageError, WorkbenchError
+from workbench.progress import Silent
+from workbench.worlds import proteins
+
+
+@pytest.fixture(autouse=True)
+def one_evaluation(monkeypatch):
+    """Held-out perplexity only at the end: twelve times would be most of a short training."""
+    monkeypatch.setattr(teachers, "EVALUATIONS", 1)
+
+
+def test_teaching_twice_gives_the_same_bytes_and_another_seed_others(tmp_path):
+    made = {}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        teachers.teach("protgpt2", out=tmp_path / name, steps=2, seed=seed, progress=Silent())
+        made[name] = (tmp_path / name / "model.safetensors").read_bytes()
+    assert made["a"] == made["b"]
+    assert made["a"] != made["c"]
+
+
+def test_teacher_learns_and_its_card_holds_the_figures_that_were_measured(tmp_path):
+    figures = teachers.teach("protgpt2", out=tmp_path / "t", steps=30, progress=Silent())
+    assert figures["perplexity"] < 20 < 21
+    assert figures["ratio_to_oracle"] == figures["perplexity"] / figures["oracle_perplexity"]
+    card = (tmp_path / "t" / "README.md").read_text()
+    assert f"| held-out perplexity | {figures['perplexity']:.4f} |" in card
+    assert "workbench teach protgpt2 --steps 30" in card
+    assert figures["fingerprint"] in card
+    model, tokenizer, _ = models.load_causal_lm(tmp_path / "t")
+    assert models.fingerprint(model) == figures["fingerprint"]
+    assert model.config.sequence_format == "plain"
+    assert len(tokenizer) == len(proteins.SYMBOLS)
+
+
+def test_teacher_from_a_file_and_a_student_of_it(tmp_path):
+    from workbench import runs
+
+    fasta = tmp_path / "some.fasta"
+    fasta.write_text("".join(f">{i}\n{s}\n" for i, s in enumerate(proteins.sample(80, 5))))
+    figures = teachers.teach(
+        "protgpt2", data=str(fasta), out=tmp_path / "t", steps=3, progress=Silent()
+    )
+    assert figures["oracle_perplexity"] is None
+    assert "some.fasta" in (tmp_path / "t" / "README.md").read_text()
+    results = runs.distill(
+        "protgpt2-tiny", tmp_path / "run", progress=Silent(), teacher=str(tmp_path / "t"),
+        data=str(fasta), steps=3,
+    )  # fmt: skip
+    assert results["oracle"]["perplexity"] is None
+    assert results["teacher"]["perplexity"] == pytest.approx(figures["perplexity"], rel=1e-4)
+    assert json.loads((tmp_path / "run" / "results.json").read_text()) == results
+
+
+def test_built_in_teacher_is_there_small_and_close_to_the_oracle():
+    """Its card was written by the command; here the figure is measured again."""
+    from workbench import corpora, metrics
+    from workbench.config import RunConfig
+    from workbench.workshop import load_corpus
+
+    place = models.BUILT_IN_TEACHERS / "protgpt2"
+    assert (place / "model.safetensors").stat().st_size <= 6_000_000
+    assert models.fingerprint(models.load_causal_lm("protgpt2")[0]) in (
+        place / "README.md"
+    ).read_text()
+    model, tokenizer, _ = models.load_causal_lm("protgpt2")
+    corpus = load_corpus(RunConfig.from_recipe("protgpt2-tiny"))
+    _, held_out = corpora.tokenise_split(corpus, tokenizer, "plain", 128)
+    batches = corpora.make_batches(held_out, 64, tokenizer.eos_token_id)
+    quality = metrics.evaluate(model, batches, held_out.residues)
+    oracle = metrics.oracle_quality(corpus.validation["sequence"][:])
+    assert oracle.perplexity < quality.perplexity <= 1.10 * oracle.perplexity
+
+
+def test_what_is_wrong_is_said(tmp_path):
+    with pytest.raises(UsageError, match="there is no teacher 'x'"):
+        teachers.teach("x")
+    (tmp_path / "thesis.txt").write_text("keep")
+    with pytest.raises(WorkbenchError, match="holds something else"):
+        teachers.teach("protgpt2", out=tmp_path, steps=1, progress=Silent())

@@ -1,0 +1,78 @@
+"""Recipes described for people and programs; every count is computed, none is quoted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from workbench import models, recipes
+from workbench.recipes import names
+
+__all__ = ["describe", "names", "text"]
+
+
+def describe(name: str) -> dict[str, Any]:
+    """A recipe as JSON: the contract of ``workbench recipes NAME --json``."""
+    recipe = recipes.get(name)
+    scales = {}
+    for scale_name, scale in recipe.scales.items():
+        scales[scale_name] = {
+            "teacher": {
+                **asdict(scale.teacher),
+                "parameters": models.count_parameters(scale.teacher, activation=scale.activation),
+                "source": scale.teacher_source,
+            },
+            "student": {
+                **asdict(scale.student),
+                "parameters": models.count_parameters(scale.student, activation=scale.activation),
+            },
+            "data": scale.data_source,
+            "steps": scale.steps,
+            "batch_size": scale.batch_size,
+            "learning_rate": scale.learning_rate,
+        }
+    paper = recipe.scale("paper")
+    return {
+        "name": recipe.name,
+        "title": recipe.title,
+        "task": recipe.task,
+        "temperature": recipe.temperature,
+        "alpha": recipe.alpha,
+        "layer_map": recipe.layer_map,
+        "variants": {
+            variant.name: {
+                "terms": {
+                    "hard": {**asdict(variant.objective.hard), "weight": recipe.alpha},
+                    "soft": {**asdict(variant.objective.soft), "weight": 1 - recipe.alpha},
+                },
+                "formula": variant.objective.formula(recipe.temperature, recipe.alpha),
+                "source": variant.source,
+            }
+            for variant in recipe.variants.values()
+        },
+        "parameters": {
+            scale: {role: values[role]["parameters"] for role in ("teacher", "student")}
+            for scale, values in scales.items()
+        },
+        "scales": scales,
+        "hub": {"teacher": paper.teacher_source, "data": paper.data_source},
+        "sources": list(recipe.sources),
+    }
+
+
+def text(name: str) -> str:
+    """A recipe as a short paragraph for a terminal."""
+    about = describe(name)
+    lines = [
+        f"{about['name']}: {about['title']}, {about['task']}, "
+        f"T = {about['temperature']:g}, α = {about['alpha']:g}"
+    ]
+    for scale, counts in about["parameters"].items():
+        lines.append(
+            f"  {scale:<10} teacher {counts['teacher']:>13,}  student {counts['student']:>13,}  "
+            f"({counts['teacher'] / counts['student']:.1f} × smaller)"
+        )
+    for variant, values in about["variants"].items():
+        lines += [f"  {variant:<13} {values['formula']}", f"  {'':<13} {values['source']}"]
+    lines.append(f"  on the hub    teacher {about['hub']['teacher']}, data {about['hub']['data']}")
+    return "\n".join(lines)

@@ -1,0 +1,228 @@
+"""The commands, thin: read options, call the package, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.errors import Interrupted, UsageError, WorkbenchError
+
+app = typer.Typer(
+    name="workbench",
+    help="Learn knowledge distillation on the models of biology.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps.")]
+Seed = Annotated[int, typer.Option(help="Of the initial weights and the order of batches.")]
+Data = Annotated[
+    str | None, typer.Option(help="FASTA, CSV, text or Parquet file, or an id on the hub.")
+]
+Column = Annotated[str | None, typer.Option(help="Which column of a table holds the sequences.")]
+TeacherOption = Annotated[
+    str | None, typer.Option(help="Directory or hub id of a causal language model.")
+]
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check the installation and say what to do."""
+    from workbench import doctor as checks
+
+    findings = checks.examine()
+    if as_json:
+        _print_json({"checks": [f.to_json() for f in findings]})
+    else:
+        print(checks.report(findings))
+    if any(f.state == "wrong" for f in findings):
+        raise WorkbenchError(
+            "something is wrong; each line above that begins with ✗ says what to do"
+        )
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="One recipe; all without it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Every published model: variants, T, α, terms, parameters of teacher and student."""
+    from workbench import catalogue
+
+    if as_json:
+        _print_json(
+            catalogue.describe(name)
+            if name
+            else {"recipes": [catalogue.describe(n) for n in catalogue.names()]}
+        )
+    else:
+        print("\n\n".join(catalogue.text(n) for n in ([name] if name else catalogue.names())))
+
+
+@app.command()
+def distill(
+    name: Annotated[str, typer.Argument(help="Name of a recipe; see `workbench recipes`.")],
+    run: Annotated[Path | None, typer.Option(help="Run directory to make.")] = None,
+    variant: Annotated[
+        str, typer.Option(help="corrected, as-published or as-coded.")
+    ] = "corrected",
+    scale: Annotated[str, typer.Option(help="classroom or paper.")] = "classroom",
+    temperature: Annotated[float | None, typer.Option("--temperature", "-T")] = None,
+    alpha: Annotated[
+        float | None, typer.Option("--alpha", help="Weight of the hard loss, 0 to 1.")
+    ] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    teacher: TeacherOption = None,
+    data: Data = None,
+    column: Column = None,
+    init: Annotated[str, typer.Option(help="How the student starts: random.")] = "random",
+    batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    cached: Annotated[
+        bool,
+        typer.Option("--cache/--no-cache", help="Keep the teacher's answers, or ask each time."),
+    ] = True,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
+    as_json: Json = False,
+) -> None:
+    """One full run: train, evaluate, draw, save the student."""
+    from workbench import runs
+
+    results = runs.distill(
+        name, run, variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
+        seed=seed, teacher=teacher, data=data, column=column, init=init, batch_size=batch_size,
+        learning_rate=learning_rate, cached=cached, checkpoint_every=checkpoint_every,
+    )  # fmt: skip
+    _print_results(results, as_json)
+
+
+@app.command()
+def resume(
+    run: Annotated[Path, typer.Argument(help="A run directory.")], as_json: Json = False
+) -> None:
+    """Go on from the last checkpoint, to the same result as if never stopped."""
+    from workbench import runs
+
+    _print_results(runs.resume(run), as_json)
+
+
+@app.command()
+def evaluate(
+    what: Annotated[str, typer.Argument(help="A run directory, or any causal language model.")],
+    data: Data = None,
+    column: Column = None,
+    teacher: TeacherOption = None,
+    as_json: Json = False,
+) -> None:
+    """Oracle, teacher, student, student without teacher: quality and runtime."""
+    from workbench import evaluation, runs
+    from workbench.config import RunConfig
+
+    if (Path(what) / "config.json").exists() and runs.is_run(what):
+        if data or teacher or column:
+            raise UsageError(
+                "a run is evaluated on its own data and teacher; give the directory of a model, "
+                f"such as {what}/student, to use --data or --teacher"
+            )
+        results = runs.evaluate(what)
+    else:
+        config = RunConfig.from_recipe("protgpt2-tiny", data=data, teacher=teacher, column=column)
+        results = evaluation.evaluate_model(what, config)
+    _print_results(results, as_json)
+
+
+@app.command()
+def teach(
+    name: Annotated[str, typer.Argument(help="Name of a classroom teacher: protgpt2.")],
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="Directory to save the teacher in.")] = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    column: Column = None,
+    as_json: Json = False,
+) -> None:
+    """Train a classroom teacher again from nothing."""
+    from workbench import teachers
+
+    figures = teachers.teach(name, data=data, out=out, steps=steps, seed=seed, column=column)
+    if as_json:
+        _print_json(figures)
+    else:
+        for key, value in figures.items():
+            print(f"{key}: {value}")
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="step, world, import or seeds.")] = "step",
+    as_json: Json = False,
+) -> None:
+    """The speed measurements that the README quotes."""
+    from workbench import benchmarks
+
+    measured = benchmarks.run(what)
+    if as_json:
+        _print_json(measured)
+    else:
+        for key, value in measured.items():
+            print(f"{key}: {value:,.4g}" if isinstance(value, float) else f"{key}: {value}")
+
+
+@app.command()
+def lab(
+    port: Annotated[int, typer.Option(help="On 127.0.0.1; the next free one if taken.")] = 8888,
+    browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,
+    notebooks: Annotated[
+        Path | None, typer.Option(help="Directory to serve instead of the course's own.")
+    ] = None,
+) -> None:
+    """JupyterLab on the notebooks, on 127.0.0.1 with a token."""
+    from workbench import server
+
+    raise typer.Exit(server.jupyter_lab(port, browser, notebooks))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and leave with its status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        status = app(arguments or ["--help"], prog_name="workbench", standalone_mode=False)
+    except (typer.Abort, Interrupted, KeyboardInterrupt) as error:
+        return _fail(str(error) or "interrupted", 130)
+    except typer.TyperException as error:
+        return _fail(f"{error.format_message()} (see workbench --help)", 2)
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except WorkbenchError as error:
+        return _fail(str(error), 1)
+    if not arguments:
+        return 2
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"workbench: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _print_results(results: dict[str, Any], as_json: bool) -> None:
+    from workbench import tables
+
+    if as_json:
+        _print_json(results)
+    else:
+        print(tables.summary(results))
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))

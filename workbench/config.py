@@ -1,0 +1,168 @@
+"""The configuration of a run: everything that decides what comes out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from workbench import losses, recipes
+from workbench.errors import UsageError, WorkbenchError
+
+INITIALISATIONS = ("random",)
+SEED_LIMIT = 2**32
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All of a run; `to_json` and `from_json` are inverse.
+
+    Attributes:
+        recipe: name of the recipe.
+        variant: corrected, as-published or as-coded.
+        scale: classroom or paper.
+        temperature: T of the soft term.
+        alpha: weight of the hard term.
+        steps: optimiser steps.
+        seed: of the student's initial weights and of the order of batches.
+        teacher: name, directory or hub id.
+        data: world, file or hub id.
+        column: of a table of sequences; None looks for the usual names.
+        init: how the student starts.
+        batch_size: sequences a step.
+        learning_rate: peak.
+        warmup: steps.
+        weight_decay: AdamW's.
+        train_sequences: how many to take; None takes all.
+        validation_sequences: how many a world draws for evaluation.
+        cached: keep the teacher's answers; False runs the teacher at every step.
+        log_every: steps between lines of metrics.jsonl.
+        evaluate_every: steps between held-out evaluations.
+        checkpoint_every: steps between checkpoints.
+    """
+
+    recipe: str
+    variant: str
+    scale: str
+    temperature: float
+    alpha: float
+    steps: int
+    seed: int
+    teacher: str
+    data: str
+    column: str | None
+    init: str
+    batch_size: int
+    learning_rate: float
+    warmup: int
+    weight_decay: float
+    train_sequences: int | None
+    validation_sequences: int
+    cached: bool
+    log_every: int
+    evaluate_every: int
+    checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        recipe = recipes.get(self.recipe)
+        recipe.variant(self.variant)
+        recipe.scale(self.scale)
+        try:
+            losses.check_temperature(self.temperature)
+            losses.check_alpha(self.alpha)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if self.init not in INITIALISATIONS:
+            raise UsageError(
+                f"init is {self.init!r}; expected {' or '.join(INITIALISATIONS)}: the students of "
+                f"{self.recipe} are narrower than their teacher, so no layer can be copied"
+            )
+        for name in (
+            "steps", "batch_size", "validation_sequences", "log_every", "evaluate_every",
+            "checkpoint_every",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.train_sequences is not None and self.train_sequences < 1:
+            raise UsageError(f"train_sequences is {self.train_sequences}; expected at least 1")
+        if not 0 <= self.seed < SEED_LIMIT:
+            raise UsageError(f"seed is {self.seed}; expected a number from 0 to 2³²−1")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UsageError(
+                f"learning_rate is {self.learning_rate}; expected a finite number above 0"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RunConfig:
+        """From `to_json`; WorkbenchError if fields are missing or unknown."""
+        known = {f.name for f in fields(cls)}
+        if set(values) != known:
+            odd = ", ".join(sorted(known ^ set(values)))
+            raise WorkbenchError(
+                f"the run's configuration does not fit this version of the workbench ({odd}); "
+                "resume it with the version that began it"
+            )
+        return cls(**values)
+
+    @classmethod
+    def from_recipe(
+        cls,
+        name: str,
+        *,
+        variant: str = "corrected",
+        scale: str = "classroom",
+        temperature: float | None = None,
+        alpha: float | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        teacher: str | None = None,
+        data: str | None = None,
+        column: str | None = None,
+        init: str = "random",
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        train_sequences: int | None = None,
+        validation_sequences: int | None = None,
+        cached: bool = True,
+        checkpoint_every: int | None = None,
+    ) -> RunConfig:
+        """A recipe's own values, and those given instead of them.
+
+        Raises:
+            UsageError: naming the first value that is out of range.
+        """
+        recipe = recipes.get(name)
+        own = recipe.scale(scale)
+        steps = own.steps if steps is None else steps
+        data = data or own.data_source
+        # A number of sequences belongs to the built-in source; a user's file is taken whole.
+        own_train = own.train_sequences if data == own.data_source else None
+        return cls(
+            recipe=name,
+            variant=variant,
+            scale=scale,
+            temperature=recipe.temperature if temperature is None else float(temperature),
+            alpha=recipe.alpha if alpha is None else float(alpha),
+            steps=steps,
+            seed=seed,
+            teacher=teacher or own.teacher_source,
+            data=data,
+            column=column,
+            init=init,
+            batch_size=own.batch_size if batch_size is None else batch_size,
+            learning_rate=own.learning_rate if learning_rate is None else float(learning_rate),
+            warmup=min(own.warmup, max(1, steps) // 5),
+            weight_decay=own.weight_decay,
+            train_sequences=own_train if train_sequences is None else train_sequences,
+            validation_sequences=(
+                own.validation_sequences if validation_sequences is None else validation_sequences
+            ),
+            cached=cached,
+            log_every=max(1, min(10, steps // 20)),
+            evaluate_every=max(1, steps // 12),
+            checkpoint_every=max(1, steps // 12) if checkpoint_every is None else checkpoint_every,
+        )

@@ -1,0 +1,485 @@
+"""Where the data come from: a world, FASTA, CSV, text, Parquet or a hub data set.
+
+    source → `load` → `Corpus` (datasets.Dataset with a ``sequence`` column)
+           → `tokenise` → rows of token ids → `make_batches` → `Batch`
+
+What happens to letters (`clean_sequence`): lower case is raised; gaps (``-``,
+``.``) and a final stop (``*``) are removed; B, J, O, U, Z and an inner stop
+become X; a record with anything else, or without one of the twenty amino acids,
+is left out. Everything that was changed is counted in `Corpus.notes`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.worlds.proteins import AMINO_ACIDS
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+PROTEIN_WORLD = "world:proteins"
+COLUMNS = ("sequence", "text", "seq", "protein", "protein_sequence")
+SequenceFormat = Literal["plain", "protgpt2"]
+LINE_WIDTH = 60
+#: One sequence in ten is held out of a file, by a hash of its letters: the same
+#: sequence is on the same side whatever file it comes in.
+HELD_OUT = 10
+#: Batches of neighbouring lengths are formed within pools of this many batches.
+POOL = 16
+
+_STANDARD = frozenset(AMINO_ACIDS)
+_FASTA = {".fasta", ".fa", ".faa", ".fas"}
+_RAISE = str.maketrans("", "", " \t\r\n-.")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Training and held-out sequences.
+
+    Attributes:
+        source: what was given.
+        train: ``datasets.Dataset`` with a ``sequence`` column.
+        validation: likewise; empty if the source has too few records to hold some
+            out (then blocks are held out, see `tokenise_split`).
+        notes: sentences about what was changed or left out, for the user.
+        has_oracle: whether the truth about these sequences is known.
+    """
+
+    source: str
+    train: Dataset
+    validation: Dataset
+    notes: tuple[str, ...] = ()
+    has_oracle: bool = False
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Token ids, one array a block, and how many residues they stand for.
+
+    Attributes:
+        tokens: arrays of token ids; the first token of each is context only.
+        residues: letters in all blocks together, for perplexity per residue.
+    """
+
+    tokens: list[np.ndarray]
+    residues: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded token ids.
+
+    Attributes:
+        index: place of the batch among its fellows, from 0.
+        input_ids: ``[batch, length]``, padded on the right.
+        lengths: ``[batch]``, real tokens of each row.
+        first_token: how many real tokens the batches before this one hold.
+    """
+
+    index: int
+    input_ids: Tensor
+    lengths: Tensor
+    first_token: int
+    tokens: int = field(default=0)
+
+    def real(self) -> Tensor:
+        """``[batch, length]``, True where a token is not padding."""
+        return torch.arange(self.input_ids.shape[1]) < self.lengths[:, None]
+
+
+# ---------------------------------------------------------------------- sources
+
+
+def load(
+    source: str,
+    *,
+    train_sequences: int | None = None,
+    validation_sequences: int = 500,
+    column: str | None = None,
+) -> Corpus:
+    """Read a source and hold a part of it out.
+
+    Args:
+        source: ``world:proteins``, a file, or an id on the Hugging Face hub.
+        train_sequences: how many to draw from a world; most to take from elsewhere.
+        validation_sequences: how many to draw from a world.
+        column: which column of a table holds the sequences.
+
+    Raises:
+        WorkbenchError: if the source is missing, empty, unreadable or holds no protein.
+    """
+    if source == PROTEIN_WORLD:
+        return _protein_world(train_sequences or 4000, validation_sequences)
+    records = _read(source, column)
+    if train_sequences is not None:
+        records = records[:train_sequences]
+    sequences, notes = clean(records, source)
+    held_out = [s for s in sequences if _held_out(s)]
+    kept = [s for s in sequences if not _held_out(s)]
+    if len(sequences) < HELD_OUT or not held_out or not kept:
+        held_out, kept = [], sequences
+    return Corpus(source, _dataset(kept), _dataset(held_out), tuple(notes))
+
+
+def clean(records: list[str], source: str) -> tuple[list[str], list[str]]:
+    """Letters of proteins from raw records, and what was changed.
+
+    Returns:
+        Sequences, and notes for the user.
+
+    Raises:
+        WorkbenchError: if nothing is left.
+    """
+    seen: Counter[str] = Counter()
+    sequences = []
+    for record in records:
+        sequence = clean_sequence(record, seen)
+        if sequence:
+            sequences.append(sequence)
+    if not sequences:
+        raise WorkbenchError(
+            f"{source} holds no protein sequence ({len(records)} records read); expected "
+            f"one-letter amino acids {AMINO_ACIDS}"
+        )
+    return sequences, [f"{source}: {seen[what]:,} {what}" for what in sorted(seen)]
+
+
+def clean_sequence(record: str, seen: Counter[str]) -> str:
+    """One record by the rules at the top of this file; empty if it must be left out.
+
+    Args:
+        record: raw letters.
+        seen: counts what was changed, by description.
+    """
+    letters = record.translate(_RAISE)
+    if letters.endswith("*"):
+        letters = letters[:-1]
+        seen["final stops (*) removed"] += 1
+    upper = letters.upper()
+    if not re.fullmatch(r"[A-Z*]+", upper) or _STANDARD.isdisjoint(upper):
+        seen["records left out: no amino acid, or other characters"] += 1
+        return ""
+    gaps = sum(record.count(g) for g in "-.")
+    if gaps:
+        seen["gaps (- or .) removed"] += gaps
+    if upper != letters:
+        seen["records with lower-case letters, raised"] += 1
+    odd = sum(upper.count(a) for a in "BJOUZX*")
+    if odd:
+        seen["residues that are not one of the twenty (B J O U X Z *), read as X"] += odd
+        upper = re.sub(r"[BJOUZ*]", "X", upper)
+    return upper
+
+
+def _protein_world(train: int, validation: int) -> Corpus:
+    from workbench.worlds import proteins
+
+    # Two seeds far from each other and from any that a user would pick for a run: the data
+    # are the same for every run, so that runs can be compared and the teacher cached.
+    return Corpus(
+        PROTEIN_WORLD,
+        _dataset(proteins.sample(train, seed=2_000_001)),
+        _dataset(proteins.sample(validation, seed=2_000_002)),
+        has_oracle=True,
+    )
+
+
+def _dataset(sequences: list[str]) -> Dataset:
+    from datasets import Dataset, Features, Value
+
+    features = Features({"sequence": Value("string")})
+    return Dataset.from_dict({"sequence": sequences}, features=features)
+
+
+def _held_out(sequence: str) -> bool:
+    return hashlib.sha256(sequence.encode()).digest()[0] % HELD_OUT == 0
+
+
+def _read(source: str, column: str | None) -> list[str]:
+    path = Path(source).expanduser()
+    if not path.exists():
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not source.startswith("."):
+            suffix = path.suffix.lower()
+            if suffix not in _FASTA | {".csv", ".tsv", ".txt", ".parquet"}:
+                return _read_hub(source, column)
+        raise WorkbenchError(
+            f"there is no file {source}; expected a FASTA, CSV, text or Parquet file, "
+            f"{PROTEIN_WORLD}, or an id on the hub such as nferruz/UR50_2021_04"
+        )
+    if path.is_dir():
+        raise WorkbenchError(
+            f"{source} is a directory; expected a FASTA, CSV, text or Parquet file"
+        )
+    if path.stat().st_size == 0:
+        raise WorkbenchError(f"{source} is empty; expected protein sequences")
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _read_table(path, column)
+    _check_text(path)
+    if suffix in _FASTA:
+        return _read_fasta(path)
+    if suffix in (".csv", ".tsv"):
+        return _read_table(path, column)
+    with path.open(encoding="utf-8-sig") as file:
+        first = next((line for line in file if line.strip()), "")
+    return _read_fasta(path) if first.startswith(">") else _read_lines(path)
+
+
+def _check_text(path: Path) -> None:
+    """Find the first line that is not UTF-8 text, so that the message can name it."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if b"\0" in line:
+                raise WorkbenchError(f"{path} is a binary file (a zero byte in line {number}); "
+                                     "expected text: FASTA, CSV or one sequence a line")
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise WorkbenchError(
+                    f"{path}, line {number}, is not UTF-8 text (byte 0x{line[error.start]:02x} at "
+                    f"column {error.start + 1}); save the file as UTF-8 throughout"
+                ) from error
+
+
+def _read_fasta(path: Path) -> list[str]:
+    from Bio.SeqIO.FastaIO import SimpleFastaParser
+
+    with path.open(encoding="utf-8-sig") as file:
+        first = next((line for line in file if line.strip()), "")
+        if not first.startswith(">"):
+            raise WorkbenchError(
+                f"{path} is not FASTA: its first line does not begin with '>'; for one sequence "
+                "a line use the ending .txt, for a table .csv"
+            )
+        file.seek(0)
+        return [sequence for _, sequence in SimpleFastaParser(file)]
+
+
+def _read_lines(path: Path) -> list[str]:
+    from datasets import Dataset
+
+    table = _quiet(Dataset.from_text, path, encoding="utf-8-sig")
+    return [line for line in table["text"][:] if line.strip()]
+
+
+def _read_table(path: Path, column: str | None) -> list[str]:
+    from datasets import Dataset, Features, Value
+
+    if path.suffix.lower() == ".parquet":
+        return _column(_quiet(Dataset.from_parquet, path), column, str(path))
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = (line for line in file if line.strip())
+        header = next(csv.reader([next(lines, "")], delimiter=_delimiter(path)), [])
+        is_empty = next(lines, None) is None
+    if not header:
+        return []
+    name = _pick_column(header, column, str(path))
+    if is_empty:
+        return []
+    # As text, whatever it looks like: NA and NAN are proteins, not missing numbers.
+    table = _quiet(
+        Dataset.from_csv, path, sep=_delimiter(path), usecols=[name], index_col=False,
+        features=Features({name: Value("string")}), keep_default_na=False, encoding="utf-8-sig",
+    )  # fmt: skip
+    return _column(table, name, str(path))
+
+
+def _read_hub(name: str, column: str | None) -> list[str]:
+    from datasets import load_dataset
+
+    try:
+        table = load_dataset(name, split="train")
+    except Exception as error:
+        # The hub client raises a dozen types for "no network", "no such name" and "gated".
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise WorkbenchError(
+            f"cannot load the data set {name} from the hub ({reason}); without network, give a "
+            f"file with --data FILE, or leave --data away to use {PROTEIN_WORLD}"
+        ) from error
+    return _column(table, column, name)
+
+
+def _quiet(read: Callable[..., Dataset], path: Path, **options) -> Dataset:
+    """Run a reader of `datasets` without its bars and its log; its errors as one line.
+
+    Its cache is thrown away: it knows a file by name and time, and would give old
+    contents for a file that was changed and kept its time.
+    """
+    import datasets
+
+    bars = datasets.is_progress_bar_enabled()
+    verbosity = datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        with tempfile.TemporaryDirectory() as cache:
+            return read(str(path), keep_in_memory=True, cache_dir=cache, **options)
+    except Exception as error:
+        cause = error.__cause__ or error
+        reason = str(cause).strip().splitlines()[0] if str(cause).strip() else repr(cause)
+        raise WorkbenchError(f"cannot read {path}: {reason}") from error
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if bars:
+            datasets.enable_progress_bars()
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if path.suffix.lower() == ".tsv" else ","
+
+
+def _column(table: Dataset, column: str | None, source: str) -> list[str]:
+    name = _pick_column(table.column_names, column, source)
+    return [str(value) for value in table[name][:] if value is not None]
+
+
+def _pick_column(names: list[str], column: str | None, source: str) -> str:
+    wanted = (column,) if column else COLUMNS
+    for name in wanted:
+        for have in names:
+            if have.strip().lower() == name.strip().lower():
+                return have
+    raise WorkbenchError(
+        f"{source} has the columns {', '.join(names)}; expected one called "
+        f"{' or '.join(wanted)} (or name it with --column)"
+    )
+
+
+# ---------------------------------------------------------------------- tokens
+
+
+def format_of(config) -> SequenceFormat:
+    """How a teacher wants its sequences: built-in teachers say so in their configuration.
+
+    ``plain`` is the bare letters; ``protgpt2`` is what the model card of ProtGPT2 asks for, a
+    line break before, after, and within after every 60 residues.
+    """
+    return "plain" if getattr(config, "sequence_format", None) == "plain" else "protgpt2"
+
+
+def write_sequence(sequence: str, form: SequenceFormat) -> str:
+    """The text of one sequence between its two end-of-text tokens."""
+    if form == "plain":
+        return sequence
+    lines = [sequence[i : i + LINE_WIDTH] for i in range(0, len(sequence), LINE_WIDTH)]
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def tokenise(
+    sequences: list[str],
+    tokenizer: PreTrainedTokenizerBase,
+    form: SequenceFormat,
+    block: int,
+) -> Rows:
+    """Sequences as rows of at most ``block`` tokens, each between end-of-text tokens.
+
+    A longer one is cut into blocks that overlap by one token: the last token of a
+    block is the first, unscored, of the next. So every token but the very first of a
+    sequence is predicted exactly once, and nothing is lost.
+
+    Args:
+        sequences: cleaned letters.
+        tokenizer: the teacher's.
+        form: see `format_of`.
+        block: most tokens in a row, at least 2.
+    """
+    if not sequences:
+        return Rows([], 0)
+    end = tokenizer.eos_token_id
+    texts = [write_sequence(s, form) for s in sequences]
+    # Quietly: it would warn of sequences beyond the model's length, and they are cut below.
+    encoded = tokenizer(
+        texts, add_special_tokens=False, return_attention_mask=False, verbose=False
+    )["input_ids"]
+    rows = []
+    for ids in encoded:
+        tokens = np.array([end, *ids, end], dtype=np.int64)
+        for start in range(0, len(tokens) - 1, block - 1):
+            rows.append(tokens[start : start + block])
+    return Rows(rows, sum(len(s) for s in sequences))
+
+
+def tokenise_split(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, form: SequenceFormat, block: int
+) -> tuple[Rows, Rows]:
+    """Training and held-out rows of a corpus.
+
+    With too few sequences to hold some out, the last tenth of all blocks is held out.
+
+    Raises:
+        WorkbenchError: if there is only one block.
+    """
+    train = tokenise(corpus.train["sequence"][:], tokenizer, form, block)
+    validation = tokenise(corpus.validation["sequence"][:], tokenizer, form, block)
+    if len(validation):
+        return train, validation
+    held = max(1, len(train) // HELD_OUT)
+    if len(train) <= held:
+        raise WorkbenchError(
+            f"{corpus.source} makes one block of {block} tokens only; expected at least two, "
+            "one to train on and one to hold out"
+        )
+    scored = sum(len(t) - 1 for t in train.tokens)
+    held_scored = sum(len(t) - 1 for t in train.tokens[-held:])
+    # Residues are shared out by tokens; exact where a token is a residue.
+    held_residues = round(train.residues * held_scored / scored)
+    return (
+        Rows(train.tokens[:-held], train.residues - held_residues),
+        Rows(train.tokens[-held:], held_residues),
+    )
+
+
+def make_batches(rows: Rows, batch_size: int, pad: int) -> list[Batch]:
+    """Batches of similar lengths, formed once from the data and not from a run's seed.
+
+    A run's seed decides the order in which batches come, never what is in them: so
+    the teacher's answer to a batch can be kept, and a student trained from the cache
+    gets the same bytes as one trained with the teacher running beside it.
+
+    Args:
+        rows: from `tokenise`.
+        batch_size: rows a batch; the last may have fewer.
+        pad: token id to fill up with.
+    """
+    order = np.random.default_rng(0x6261746368).permutation(len(rows))
+    batches: list[Batch] = []
+    first = 0
+    for start in range(0, len(order), POOL * batch_size):
+        pool = order[start : start + POOL * batch_size]
+        pool = pool[np.argsort([len(rows.tokens[i]) for i in pool], kind="stable")]
+        for at in range(0, len(pool), batch_size):
+            members = [rows.tokens[i] for i in pool[at : at + batch_size]]
+            lengths = torch.tensor([len(m) for m in members])
+            ids = torch.full((len(members), int(lengths.max())), pad)
+            for row, member in enumerate(members):
+                ids[row, : len(member)] = torch.from_numpy(member)
+            tokens = int(lengths.sum())
+            batches.append(Batch(len(batches), ids, lengths, first, tokens))
+            first += tokens
+    return batches
+
+
+def endless_order(count: int, seed: int) -> Iterator[int]:
+    """Indices 0 … count−1 over and over, each time in a new order drawn from ``seed``."""
+    epoch = 0
+    while True:
+        yield from np.random.default_rng([seed, epoch, 0x6F72646572]).permutation(count).tolist()
+        epoch += 1

@@ -1,0 +1,284 @@
+"""The distiller: one student, one objective, one step.
+
+The same `Distiller.step` serves the command line, a notebook, a live panel and a
+cluster. It does not know where batches come from, who watches, or where results go.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from workbench import losses, metrics, models
+from workbench.corpora import Batch
+from workbench.errors import NonFiniteLoss
+from workbench.objective import Counts, LedgerEntry, Objective
+from workbench.teacher_cache import Teacher
+
+GRADIENT_CLIP = 1.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over a run: linear warm-up, then linear decay to zero.
+
+    Attributes:
+        steps: length of the run.
+        warmup: steps until the peak.
+    """
+
+    steps: int
+    warmup: int
+
+    def factor(self, step: int) -> float:
+        """Share of the peak learning rate at ``step`` (from 0)."""
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        return max(0.0, (self.steps - step) / max(1, self.steps - self.warmup))
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step's losses, still on the device: reading a number would wait for it.
+
+    Attributes:
+        step: number of the step, from 1.
+        values: each term, nats; ``total`` is the weighted sum.
+        tokens: scored rows.
+    """
+
+    step: int
+    values: dict[str, Tensor]
+    tokens: int
+
+    def numbers(self) -> dict[str, float]:
+        """The values as floats; waits for the device."""
+        return {name: float(value) for name, value in self.values.items()}
+
+    def check_finite(self) -> None:
+        """Raise NonFiniteLoss, naming step and term, unless every term is finite."""
+        for name, value in self.numbers().items():
+            if not math.isfinite(value):
+                raise NonFiniteLoss(f"the {name} loss is {value} at step {self.step}")
+
+
+@dataclass
+class Snapshot:
+    """All that a distiller needs to go on exactly where it was.
+
+    Attributes:
+        step: steps taken.
+        tensors: weights and optimiser moments by name, copies.
+        knobs: temperature, alpha and learning rate.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    knobs: dict[str, float] = field(default_factory=dict)
+
+
+class Distiller:
+    """Trains a student from a teacher, labels, or both.
+
+    Args:
+        student: a causal language model; trained in place.
+        objective: terms and conventions.
+        teacher: where the teacher's opinion comes from; None trains on labels alone.
+        temperature: T of the soft term.
+        alpha: weight of the hard term.
+        learning_rate: peak learning rate.
+        schedule: warm-up and decay.
+        weight_decay: AdamW's, on matrices only.
+        accelerator: an ``accelerate.Accelerator``; None makes one.
+
+    Temperature, alpha and learning_rate may be set at any time and apply from the next step.
+
+    Raises:
+        ValueError: if temperature or alpha are out of range.
+    """
+
+    def __init__(
+        self,
+        student,
+        objective: Objective,
+        teacher: Teacher | None,
+        *,
+        temperature: float,
+        alpha: float,
+        learning_rate: float,
+        schedule: Schedule,
+        weight_decay: float = 0.0,
+        accelerator=None,
+    ) -> None:
+        from accelerate import Accelerator
+
+        losses.check_temperature(temperature)
+        losses.check_alpha(alpha)
+        self.accelerator = accelerator or Accelerator()
+        self.objective = objective
+        self.teacher = teacher
+        self.temperature = temperature
+        self.alpha = alpha
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.step_number = 0
+        self.vocabulary = student.config.vocab_size
+        student.requires_grad_(True)
+        optimizer = torch.optim.AdamW(_parameter_groups(student, weight_decay), lr=0.0, fused=True)
+        self.student, self.optimizer = self.accelerator.prepare(student, optimizer)
+        bare = self.accelerator.unwrap_model(self.student)
+        self.backbone, self.head = models.split_head(bare)
+        self._names = {id(p): name for name, p in bare.named_parameters()}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the student lives."""
+        return self.accelerator.device
+
+    # ------------------------------------------------------------------ training
+
+    def step(self, batch: Batch | Sequence[Batch]) -> StepRecord:
+        """One optimiser step on a batch, or on several accumulated into one.
+
+        Args:
+            batch: a batch; of a list, the gradient is that of all of them in one piece.
+
+        Returns:
+            The losses before the step was taken.
+        """
+        parts = [batch] if isinstance(batch, Batch) else list(batch)
+        masks = [self.objective.scored(b.lengths, b.input_ids.shape[1]) for b in parts]
+        counts = Counts(
+            rows=sum(int(scored.sum()) for scored, _ in masks),
+            sequences=sum(len(b.lengths) for b in parts),
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * self.schedule.factor(self.step_number)
+        self.student.train()
+        values: dict[str, Tensor] = {}
+        for part, (scored, labelled) in zip(parts, masks, strict=True):
+            terms = self._terms(part, scored, labelled, counts)
+            total = self.objective.total(terms, self.alpha)
+            self.accelerator.backward(total)
+            for name, value in (*terms.items(), ("total", total)):
+                held = value.detach()
+                values[name] = values[name] + held if name in values else held
+        self.accelerator.clip_grad_norm_(self.student.parameters(), GRADIENT_CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step_number += 1
+        return StepRecord(self.step_number, values, counts.rows)
+
+    def ledger(self, batch: Batch) -> dict[str, LedgerEntry]:
+        """Each term's value, weight and share of the gradient on this batch, as things stand."""
+        if self.teacher is None:
+            raise ValueError("a student without a teacher has only one term")
+        scored, labelled = self.objective.scored(batch.lengths, batch.input_ids.shape[1])
+        with torch.no_grad():
+            hidden = self._hidden(batch, scored)
+        return self.objective.ledger(
+            hidden,
+            self.head,
+            batch.input_ids[labelled].to(self.device),
+            self.teacher.signal(batch, scored),
+            temperature=self.temperature,
+            alpha=self.alpha,
+            counts=Counts(len(hidden), len(batch.lengths)),
+            vocabulary=self.vocabulary,
+        )
+
+    def evaluate(
+        self, batches: Sequence[Batch], residues: int, teacher: Teacher | None = None
+    ) -> metrics.Quality:
+        """Held-out quality of the student as it stands; see `metrics.evaluate`."""
+        self.student.eval()
+        return metrics.evaluate(
+            self.accelerator.unwrap_model(self.student), batches, residues, teacher=teacher
+        )
+
+    # ------------------------------------------------------------------ keeping and going back
+
+    def snapshot(self) -> Snapshot:
+        """A copy of everything that decides what the next steps do."""
+        bare = self.accelerator.unwrap_model(self.student)
+        tensors = {f"model.{n}": p.detach().cpu().clone() for n, p in bare.named_parameters()}
+        for parameter, state in self.optimizer.state.items():
+            for key, value in state.items():
+                name = f"optimizer.{self._names[id(parameter)]}.{key}"
+                tensors[name] = torch.as_tensor(value).detach().cpu().clone()
+        knobs = {
+            "temperature": self.temperature,
+            "alpha": self.alpha,
+            "learning_rate": self.learning_rate,
+        }
+        return Snapshot(self.step_number, tensors, knobs)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot; the next steps are the ones that followed it.
+
+        Raises:
+            ValueError: if the snapshot is of another student.
+        """
+        bare = self.accelerator.unwrap_model(self.student)
+        own = dict(bare.named_parameters())
+        kept = {n.removeprefix("model.") for n in snapshot.tensors if n.startswith("model.")}
+        if kept != set(own):
+            raise ValueError("the snapshot belongs to a student of another shape")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(snapshot.tensors[f"model.{name}"])
+        states = _optimizer_states(snapshot.tensors)
+        self.optimizer.state.clear()
+        for name, parameter in own.items():
+            if name in states:
+                # AdamW keeps its step count where the parameter is when it is fused.
+                self.optimizer.state[parameter] = {
+                    key: value.to(parameter.device, copy=True)
+                    for key, value in states[name].items()
+                }
+        self.step_number = snapshot.step
+        self.temperature = snapshot.knobs["temperature"]
+        self.alpha = snapshot.knobs["alpha"]
+        self.learning_rate = snapshot.knobs["learning_rate"]
+
+    # ------------------------------------------------------------------ inside
+
+    def _hidden(self, batch: Batch, scored: Tensor) -> Tensor:
+        ids = batch.input_ids.to(self.device)
+        return self.backbone(input_ids=ids).last_hidden_state[scored.to(self.device)]
+
+    def _terms(
+        self, batch: Batch, scored: Tensor, labelled: Tensor, counts: Counts
+    ) -> dict[str, Tensor]:
+        return self.objective.values(
+            self._hidden(batch, scored),
+            self.head,
+            batch.input_ids[labelled].to(self.device),
+            None if self.teacher is None else self.teacher.signal(batch, scored),
+            temperature=self.temperature,
+            counts=counts,
+            vocabulary=self.vocabulary,
+        )
+
+
+def _parameter_groups(model, weight_decay: float) -> list[dict]:
+    """Weight decay on matrices; none on biases and layer norms, which it would only shrink."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+def _optimizer_states(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    states: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            parameter, _, key = name.removeprefix("optimizer.").rpartition(".")
+            states.setdefault(parameter, {})[key] = value
+    return states

@@ -1,0 +1,12 @@
+"""What moves in a notebook: panels with sliders, and the workers behind them.
+
+    >>> from workbench.lab import RunPanel
+    >>> panel = RunPanel("protgpt2-tiny", steps=400)
+    >>> panel
+"""
+
+from __future__ import annotations
+
+from workbench.lab.panel import RunPanel
+
+__all__ = ["RunPanel"]

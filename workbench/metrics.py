@@ -1,0 +1,202 @@
+"""What is measured about answers: perplexity, fidelity, calibration, composition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench import models
+from workbench.corpora import Batch, clean_sequence
+from workbench.objective import Objective
+from workbench.teacher_cache import Teacher
+from workbench.worlds.proteins import AMINO_ACIDS
+
+CALIBRATION_BINS = 10
+#: Most logits held at once while evaluating.
+EVALUATION_NUMBERS = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good the answers to held-out sequences are.
+
+    Attributes:
+        negative_log_likelihood: mean over scored tokens, nats.
+        perplexity: its exponential.
+        perplexity_per_residue: the exponential of the *sum* over the number of residues, so
+            that models with different tokenizers can be compared.
+        calibration_error: expected calibration error of the most probable token, 10 bins of
+            equal width, Σ n_b/N·|accuracy_b − confidence_b|.
+        kl_to_teacher: mean KL(teacher‖student) at T = 1 over scored tokens, nats; None
+            without a teacher.
+        agreement: share of positions where teacher and student put the same token first.
+        tokens: scored tokens.
+    """
+
+    negative_log_likelihood: float
+    perplexity: float
+    perplexity_per_residue: float
+    calibration_error: float | None
+    kl_to_teacher: float | None
+    agreement: float | None
+    tokens: int
+
+
+@torch.no_grad()
+def evaluate(
+    model, batches: Sequence[Batch], residues: int, *, teacher: Teacher | None = None
+) -> Quality:
+    """Score held-out batches with a causal language model.
+
+    Args:
+        model: in eval mode.
+        batches: held-out data.
+        residues: letters that the batches stand for.
+        teacher: adds fidelity to it.
+    """
+    backbone, head = models.split_head(model)
+    device = next(model.parameters()).device
+    vocabulary = model.config.vocab_size
+    rows_at_once = max(1, EVALUATION_NUMBERS // vocabulary)
+    nll = kl = 0.0
+    agreed = tokens = 0
+    bins = np.zeros((3, CALIBRATION_BINS))
+    for batch in batches:
+        scored, labelled = Objective().scored(batch.lengths, batch.input_ids.shape[1])
+        hidden = backbone(input_ids=batch.input_ids.to(device)).last_hidden_state
+        hidden = hidden[scored.to(device)]
+        labels = batch.input_ids[labelled].to(device)
+        signal = teacher.signal(batch, scored) if teacher else None
+        for start in range(0, len(hidden), rows_at_once):
+            rows = slice(start, start + rows_at_once)
+            logits = head(hidden[rows]).float()
+            log_q = torch.log_softmax(logits, dim=-1)
+            nll -= float(log_q.gather(1, labels[rows, None]).double().sum())
+            confidence, guess = torch.softmax(logits, dim=-1).max(dim=-1)
+            _fill_bins(bins, confidence, guess == labels[rows])
+            if signal is not None:
+                log_p = torch.log_softmax(signal.logits(rows).to(device), dim=-1)
+                p = torch.softmax(signal.logits(rows).to(device), dim=-1)
+                kl += float((p * (log_p - log_q)).sum(-1).double().sum())
+                agreed += int((log_p.argmax(dim=-1) == guess).sum())
+        tokens += len(hidden)
+    return Quality(
+        negative_log_likelihood=nll / tokens,
+        perplexity=_exp(nll / tokens),
+        perplexity_per_residue=_exp(nll / residues),
+        calibration_error=float(np.abs(bins[1] - bins[2]).sum() / bins[0].sum()),
+        kl_to_teacher=kl / tokens if teacher else None,
+        agreement=agreed / tokens if teacher else None,
+        tokens=tokens,
+    )
+
+
+def oracle_quality(sequences: Sequence[str]) -> Quality:
+    """The same figures for the exact truth of the protein world."""
+    from workbench.worlds import proteins
+
+    nll = 0.0
+    tokens = 0
+    bins = np.zeros((3, CALIBRATION_BINS))
+    world = proteins.default_world()
+    for sequence, rows in zip(sequences, world.oracle_batch(sequences), strict=True):
+        symbols = np.append(proteins.encode(sequence), proteins.END)
+        nll -= np.log(rows[np.arange(len(rows)), symbols]).sum()
+        tokens += len(rows)
+        _fill_bins(bins, torch.from_numpy(rows.max(1)), torch.from_numpy(rows.argmax(1) == symbols))
+    residues = sum(len(s) for s in sequences)
+    return Quality(
+        negative_log_likelihood=nll / tokens,
+        perplexity=_exp(nll / tokens),
+        perplexity_per_residue=_exp(nll / residues),
+        calibration_error=float(np.abs(bins[1] - bins[2]).sum() / bins[0].sum()),
+        kl_to_teacher=None,
+        agreement=None,
+        tokens=tokens,
+    )
+
+
+@torch.no_grad()
+def generate_sequences(
+    model, tokenizer, count: int, *, seed: int, longest: int = 128, batch_size: int = 100
+) -> list[str]:
+    """Proteins drawn from a model at T = 1, without truncating its distribution.
+
+    Args:
+        model: a causal language model in eval mode.
+        tokenizer: its tokenizer.
+        count: how many.
+        seed: of the draws; the process-wide random state is left as it was.
+        longest: most tokens in a sequence.
+        batch_size: how many at a time.
+
+    Returns:
+        Cleaned sequences; fewer than ``count`` if some hold no amino acid.
+    """
+    from collections import Counter
+
+    device = next(model.parameters()).device
+    drawn: list[str] = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        for start in range(0, count, batch_size):
+            prompt = torch.full((min(batch_size, count - start), 1), tokenizer.eos_token_id)
+            tokens = model.generate(
+                prompt.to(device),
+                attention_mask=torch.ones_like(prompt).to(device),
+                do_sample=True,
+                # All said out loud: a model's own generation_config fills what is left open.
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                repetition_penalty=1.0,
+                max_length=longest,
+                pad_token_id=tokenizer.eos_token_id,
+            )
+            drawn += tokenizer.batch_decode(tokens[:, 1:], skip_special_tokens=True)
+    return [s for s in (clean_sequence(text, Counter()) for text in drawn) if s]
+
+
+@torch.no_grad()
+def next_residue(model, tokenizer, prefix: str) -> dict[str, float]:
+    """A model's distribution of what follows a prefix: each amino acid, or "END".
+
+    Args:
+        model: a causal language model with one token a residue.
+        tokenizer: its tokenizer.
+        prefix: amino acids.
+    """
+    ids = [tokenizer.eos_token_id, *tokenizer(prefix, add_special_tokens=False)["input_ids"]]
+    device = next(model.parameters()).device
+    logits = model(input_ids=torch.tensor([ids], device=device)).logits[0, -1]
+    probabilities = torch.softmax(logits.float(), dim=-1).tolist()
+    places = tokenizer.convert_tokens_to_ids(list(AMINO_ACIDS))
+    found = {a: probabilities[i] for a, i in zip(AMINO_ACIDS, places, strict=True)}
+    return {**found, "END": probabilities[tokenizer.eos_token_id]}
+
+
+def residue_frequencies(sequences: Sequence[str]) -> dict[str, float]:
+    """Share of each of the twenty amino acids among the residues of some sequences."""
+    text = "".join(sequences)
+    counts = {a: text.count(a) for a in AMINO_ACIDS}
+    total = max(1, sum(counts.values()))
+    return {a: n / total for a, n in counts.items()}
+
+
+def _fill_bins(bins: np.ndarray, confidence: Tensor, correct: Tensor) -> None:
+    """Add to [count, Σ correct, Σ confidence] of each bin of confidence."""
+    confidence_values = confidence.double().cpu().numpy()
+    index = np.minimum((confidence_values * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins[0] += np.bincount(index, minlength=CALIBRATION_BINS)
+    bins[1] += np.bincount(index, correct.double().cpu().numpy(), minlength=CALIBRATION_BINS)
+    bins[2] += np.bincount(index, confidence_values, minlength=CALIBRATION_BINS)
+
+
+def _exp(value: float) -> float:
+    """exp, held at the largest power that float64 and JSON can carry: a student may be that bad."""
+    return math.exp(min(value, 700.0))

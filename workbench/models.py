@@ -1,0 +1,296 @@
+"""Models: load a teacher, build a student, count parameters, prove that the teacher is frozen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from workbench.errors import WorkbenchError
+from workbench.recipes.recipe import Shape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BUILT_IN_TEACHERS = Path(__file__).parents[1] / "data" / "teachers"
+#: Embedding tables are often padded to a multiple of 128 rows; a larger gap is another vocabulary.
+EMBEDDING_PADDING = 128
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def gpt2_config(shape: Shape, *, activation: str, end_of_text: int = 0):
+    """A GPT-2 configuration of that shape without dropout, so that a run can be repeated exactly.
+
+    Args:
+        shape: layers, heads, width, positions, vocabulary.
+        activation: as transformers names it.
+        end_of_text: id of the token that begins and ends a sequence.
+    """
+    from transformers import GPT2Config
+
+    return GPT2Config(
+        vocab_size=shape.vocabulary,
+        n_positions=shape.positions,
+        n_embd=shape.width,
+        n_layer=shape.layers,
+        n_head=shape.heads,
+        activation_function=activation,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=end_of_text,
+        eos_token_id=end_of_text,
+    )
+
+
+def build_causal_lm(shape: Shape, *, activation: str, seed: int, end_of_text: int = 0):
+    """A freshly initialised GPT-2; the same seed gives the same weights.
+
+    The process-wide random state is left as it was.
+    """
+    from transformers import GPT2LMHeadModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GPT2LMHeadModel(gpt2_config(shape, activation=activation, end_of_text=end_of_text))
+    # Batches are padded on the right with the end token, as ProtGPT2's are, and padding is never
+    # scored: a causal model needs no mask. Only generation has to be told.
+    model.generation_config.pad_token_id = end_of_text
+    return model.eval()
+
+
+def count_parameters(shape: Shape, *, activation: str = "gelu_new") -> int:
+    """Parameters of a GPT-2 of that shape, tied weights once; nothing is allocated."""
+    from transformers import GPT2LMHeadModel
+
+    with torch.device("meta"):
+        model = GPT2LMHeadModel(gpt2_config(shape, activation=activation))
+    return parameters(model)
+
+
+def parameters(model: nn.Module) -> int:
+    """Parameters of a model, tied weights counted once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+# ---------------------------------------------------------------------- loading
+
+
+def load_causal_lm(source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
+    """Load a causal language model and its tokenizer, from safetensors only.
+
+    Args:
+        source: name of a built-in teacher, a directory, or an id on the Hugging Face hub.
+
+    Returns:
+        Model (float32, eval mode, gradients off), tokenizer, and where they came from.
+
+    Raises:
+        WorkbenchError: if there are no weights, only pickles, another task, a tokenizer that
+            does not fit, or no network for a hub id.
+    """
+    place = resolve_model(source)
+    if isinstance(place, Path):
+        _check_directory(place)
+    model, tokenizer = _from_pretrained(place)
+    rows, tokens = model.get_input_embeddings().num_embeddings, len(tokenizer)
+    if tokens > rows or rows - tokens >= EMBEDDING_PADDING:
+        raise WorkbenchError(
+            f"the vocabulary of {source} does not match: its tokenizer has {tokens} tokens, its "
+            f"model {rows}; give the tokenizer that the model was trained with"
+        )
+    if tokenizer.eos_token_id is None:
+        raise WorkbenchError(
+            f"the tokenizer of {source} has no end-of-sequence token; expected one such as "
+            f"{END_OF_TEXT}, with which sequences begin and end"
+        )
+    model.eval().requires_grad_(False)
+    return model, tokenizer, str(place)
+
+
+def resolve_model(source: str | Path) -> Path | str:
+    """Directory of a built-in teacher or of one on disk; otherwise the text, as a hub id."""
+    built_in = BUILT_IN_TEACHERS / str(source)
+    if str(source) and "/" not in str(source) and built_in.is_dir():
+        return built_in
+    if Path(source).exists():
+        return Path(source)
+    text = str(source)
+    if text.startswith((".", "/", "~")) or text.count("/") != 1:
+        raise WorkbenchError(
+            f"there is no model directory {text}; expected a directory with config.json and "
+            "*.safetensors, or an id on the hub such as nferruz/ProtGPT2"
+        )
+    return text
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' own progress bars and warnings off the screen for a while."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _check_directory(path: Path) -> None:
+    if not path.is_dir():
+        raise WorkbenchError(
+            f"{path} is a file; expected a model directory with config.json and *.safetensors"
+        )
+    config = path / "config.json"
+    if not config.exists():
+        raise WorkbenchError(f"{path} has no config.json; expected a transformers model directory")
+    try:
+        architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+    except (ValueError, AttributeError) as error:
+        raise WorkbenchError(f"{config} is not a model configuration ({error})") from error
+    if not any(a.endswith(("LMHeadModel", "ForCausalLM")) for a in architectures):
+        raise WorkbenchError(
+            f"{path} holds {' '.join(architectures) or 'a model of unnamed architecture'}; "
+            "expected a causal language model (…LMHeadModel or …ForCausalLM)"
+        )
+    if not list(path.glob("*.safetensors")):
+        pickles = [p.name for p in sorted(path.iterdir()) if p.suffix in (".bin", ".pt", ".pth")]
+        if pickles:
+            raise WorkbenchError(
+                f"{path} holds its weights as a pickle ({pickles[0]}), which could run any code "
+                "when loaded; convert it to safetensors (model.save_pretrained in a place you "
+                "trust) and give that directory"
+            )
+        raise WorkbenchError(f"{path} has no weights; expected model.safetensors")
+    if not any(p.name.startswith(("tokenizer", "vocab", "spiece")) for p in path.iterdir()):
+        raise WorkbenchError(
+            f"{path} has no tokenizer; expected tokenizer.json beside the weights, the one that "
+            "the model was trained with"
+        )
+
+
+def _from_pretrained(place: Path | str):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    hub = not isinstance(place, Path)
+    what = f"the model {place}"
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                place,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        # Whatever the loaders raise (OSError, ValueError, SafetensorError, RuntimeError for
+        # shapes that differ) is about what the user gave; the line says which of it.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        if hub:
+            raise WorkbenchError(
+                f"cannot load {what} from the hub ({reason}); without network, download it once "
+                f"where there is one (hf download {place}) and give the directory with "
+                "--teacher DIR, or leave --teacher and --scale away to use the built-in teacher"
+            ) from error
+        raise WorkbenchError(f"cannot load {what}: {reason}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise WorkbenchError(
+            f"{what} lacks weights for {len(missing)} parameters, the first is {missing[0]}; "
+            "expected the complete model"
+        )
+    return model, tokenizer
+
+
+# ---------------------------------------------------------------------- looking inside
+
+
+def split_head(model: PreTrainedModel) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """The model without its vocabulary head, and the head.
+
+    Rows can then be scored before the head is applied. Models that do more than
+    ``head(hidden)``, such as scaling or capping their logits, are recognised by
+    comparing on a few tokens.
+
+    Raises:
+        WorkbenchError: if the two ways differ.
+    """
+    backbone, head = model.base_model, model.get_output_embeddings()
+    device = next(model.parameters()).device
+    tokens = torch.arange(4, device=device)[None] % model.config.vocab_size
+    with torch.no_grad():
+        whole = model(input_ids=tokens).logits
+        parts = head(backbone(input_ids=tokens).last_hidden_state)
+    if not torch.allclose(whole.float(), parts.float(), rtol=1e-3, atol=1e-3):
+        raise WorkbenchError(
+            f"{type(model).__name__} changes its logits after the vocabulary head; models whose "
+            "logits are scaled or capped cannot be distilled here yet"
+        )
+    return backbone, head
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 over names, types, shapes and bytes of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def check_frozen(teacher: nn.Module, student: nn.Module) -> None:
+    """Raise WorkbenchError unless the teacher is in eval mode, without gradients, and apart."""
+    if any(module.training for module in teacher.modules()):
+        raise WorkbenchError("the teacher is in training mode; expected eval mode (dropout off)")
+    if any(p.requires_grad for p in teacher.parameters()):
+        raise WorkbenchError(
+            "the teacher's parameters ask for gradients; expected a frozen teacher"
+        )
+    own = {p.untyped_storage().data_ptr() for p in student.parameters()}
+    for name, tensor in teacher.state_dict().items():
+        if tensor.untyped_storage().data_ptr() in own:
+            raise WorkbenchError(
+                f"teacher and student share the storage of {name}; expected a copy"
+            )
+
+
+# ---------------------------------------------------------------------- the built-in tokenizer
+
+
+def residue_tokenizer() -> PreTrainedTokenizerBase:
+    """One token a residue, and the end-of-text token: the 21 symbols that the oracle knows.
+
+    Any other letter becomes the end-of-text token, a break in the chain, as in ProtGPT2's
+    own tokenizer. A token of its own would never occur in the world, its logit would sink
+    out of sight, and at high temperature a student would be busy copying that number.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    from workbench.worlds.proteins import AMINO_ACIDS
+
+    tokens = [END_OF_TEXT, *AMINO_ACIDS]
+    tokenizer = Tokenizer(WordLevel({t: i for i, t in enumerate(tokens)}, END_OF_TEXT))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        unk_token=END_OF_TEXT,
+    )

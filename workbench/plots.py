@@ -1,0 +1,389 @@
+"""Figures: pure functions from results to matplotlib figures, without pyplot.
+
+Colours are Okabe & Ito's, which people with any colour vision can tell apart;
+line style and marker say the same a second time. Oracle, teacher, student and
+baseline look the same in every figure of the course.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench import storage
+from workbench.worlds.proteins import AMINO_ACIDS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {
+    "oracle": "#000000",
+    "teacher": "#0072B2",
+    "student": "#D55E00",
+    "baseline": "#009E73",
+    "uniform": "#777777",
+    "hard": "#E69F00",
+    "soft": "#56B4E9",
+}
+STYLES = {"oracle": ":", "teacher": "--", "student": "-", "baseline": "-", "uniform": "-."}
+MARKERS = {"student": "o", "baseline": "s"}
+HATCHES = {"oracle": "...", "teacher": "//", "student": "", "baseline": "\\\\"}
+LABELS = {
+    "oracle": "oracle (the truth)",
+    "teacher": "teacher",
+    "student": "student, distilled",
+    "baseline": "baseline, labels only",
+    "uniform": "uniform guess",
+}
+
+
+def run_figures(
+    lines: Sequence[dict[str, Any]], results: dict[str, Any], formula: str
+) -> dict[str, Figure]:
+    """The figures of a run, by the name of their file.
+
+    Args:
+        lines: of metrics.jsonl.
+        results: of results.json.
+        formula: the loss with its numbers, for captions.
+    """
+    figures = {
+        "perplexity": perplexity_figure(lines, results, formula),
+        "runtime": runtime_figure(results),
+        "ledger": ledger_figure(lines, formula),
+    }
+    if results["student"]["amino_acids"]:
+        figures["amino_acids"] = amino_acid_figure(results)
+    return figures
+
+
+def perplexity_figure(
+    lines: Sequence[dict[str, Any]], results: dict[str, Any], formula: str = ""
+) -> Figure:
+    """Held-out perplexity against step, between uniform guess and oracle.
+
+    Args:
+        lines: of metrics.jsonl.
+        results: of results.json.
+        formula: goes under the title.
+    """
+    figure, axes = _figure(8.0, 4.8)
+    measured = [line for line in lines if "validation" in line]
+    steps = [line["step"] for line in measured]
+    last = steps[-1] if steps else 1
+    ends: list[tuple[float, str]] = []
+    for name in ("uniform", "teacher", "oracle"):
+        value = _reference(name, results)
+        if value is not None:
+            axes.axhline(value, color=COLOURS[name], linestyle=STYLES[name], linewidth=1.8)
+            ends.append((value, name))
+    for name in ("baseline", "student"):
+        values = [line["validation"][name]["perplexity"] for line in measured]
+        axes.plot(
+            steps,
+            values,
+            color=COLOURS[name],
+            linestyle=STYLES[name],
+            marker=MARKERS[name],
+            linewidth=2.2,
+            markersize=6,
+        )
+        if values:
+            ends.append((values[-1], name))
+    axes.set_yscale("log")
+    shown = [v for v, _ in ends]
+    lowest, highest = 0.9 * min(shown), 1.12 * max(shown)
+    axes.set_ylim(lowest, highest)
+    axes.set_yticks(ticks := _round_ticks(lowest, highest), [f"{t:g}" for t in ticks])
+    axes.minorticks_off()
+    axes.set_xlim(0, last)
+    axes.set_xlabel("step")
+    axes.set_ylabel("held-out perplexity (lower is better)")
+    _label_ends(axes, ends, lowest, highest)
+    _title(figure, axes, "Perplexity while learning", formula)
+    return figure
+
+
+def runtime_figure(results: dict[str, Any]) -> Figure:
+    """Teacher and student side by side: latency, throughput, generation, memory."""
+    figure, all_axes = _figure(9.2, 3.6, columns=4)
+    panels = (
+        ("latency_ms", "score one sequence\n(ms, lower is better)", "lower"),
+        ("tokens_per_second", "score a batch of 32\n(tokens/s, higher is better)", "higher"),
+        ("generation_seconds", "generate 10 × 100 tokens\n(s, lower is better)", "lower"),
+        ("peak_memory_mb", "peak memory, batch of 32\n(MB, lower is better)", "lower"),
+    )
+    for axes, (key, title, better) in zip(all_axes, panels, strict=True):
+        names = [n for n in ("teacher", "student") if results[n][key] is not None]
+        values = [results[n][key] for n in names]
+        bars = axes.bar(
+            names,
+            values,
+            color=[COLOURS[n] for n in names],
+            hatch=[HATCHES[n] for n in names],
+            edgecolor="white",
+            width=0.65,
+        )
+        axes.bar_label(bars, [_short(v) for v in values], padding=2, fontsize=10)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.set_ylim(0, 1.3 * max(values))
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        if len(values) == 2:
+            ratio = values[0] / values[1] if better == "lower" else values[1] / values[0]
+            axes.text(
+                0.98, 0.97, f"× {ratio:.1f}", transform=axes.transAxes, ha="right", va="top",
+                fontsize=13, fontweight="bold", color=COLOURS["student"],
+            )  # fmt: skip
+    return figure
+
+
+def ledger_figure(lines: Sequence[dict[str, Any]], formula: str = "") -> Figure:
+    """Who is teaching: each term's value × weight, and the teacher's share of the gradient."""
+    figure, (left, right) = _figure(9.2, 4.0, columns=2)
+    logged = [line for line in lines if line.get("ledger")]
+    steps = [line["step"] for line in logged]
+    names = {"hard": "labels (hard loss)", "soft": "teacher (soft loss)"}
+    for name, style, marker in (("hard", "--", "s"), ("soft", "-", "o")):
+        entries = [line["ledger"][name] for line in logged]
+        every = max(1, len(steps) // 8)
+        left.plot(
+            steps, [e["value"] * e["weight"] for e in entries], style, color=COLOURS[name],
+            linewidth=2.2, marker=marker, markevery=every, label=names[name],
+        )  # fmt: skip
+    left.set_yscale("log")
+    left.set_xlabel("step")
+    left.set_ylabel("weight × loss (nats)")
+    left.legend(frameon=False)
+    shares = [line["ledger"]["soft"]["share"] for line in logged]
+    right.fill_between(steps, shares, 0, color=COLOURS["soft"], alpha=0.9, linewidth=0)
+    right.fill_between(steps, 1, shares, color=COLOURS["hard"], alpha=0.9, linewidth=0)
+    right.set_ylim(0, 1)
+    if steps:
+        right.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
+        middle = shares[len(shares) // 2]
+        centre = (steps[0] + steps[-1]) / 2
+        for text, low, high in (("teacher", 0.0, middle), ("labels", middle, 1.0)):
+            if high - low > 0.1:
+                right.text(centre, (low + high) / 2, text, ha="center", va="center", fontsize=13)
+    right.set_xlabel("step")
+    right.set_ylabel("share of the gradient on the logits")
+    _title(figure, left, "Loss ledger", "")
+    right.set_title(
+        f"Teacher's share at the end: {shares[-1]:.1%}" if shares else "",
+        loc="left",
+        fontsize=13,
+        fontweight="bold",
+    )
+    figure.supxlabel(formula, fontsize=9, color="#444444")
+    return figure
+
+
+def amino_acid_figure(results: dict[str, Any]) -> Figure:
+    """Composition of generated sequences beside the truth, where it is known."""
+    figure, axes = _figure(9.2, 3.8)
+    names = [n for n in ("oracle", "teacher", "student", "baseline") if results[n]["amino_acids"]]
+    width = 0.84 / len(names)
+    reference = results[names[0]]["amino_acids"]
+    order = sorted(AMINO_ACIDS, key=lambda a: -reference[a])
+    for i, name in enumerate(names):
+        axes.bar(
+            [x + (i - (len(names) - 1) / 2) * width for x in range(len(order))],
+            [100 * results[name]["amino_acids"][a] for a in order],
+            width=width,
+            color=COLOURS[name],
+            hatch=HATCHES[name],
+            edgecolor="white",
+            linewidth=0.3,
+            label="the world (exact)" if name == "oracle" else LABELS[name],
+        )
+    axes.set_xticks(range(len(order)), order)
+    axes.set_xlim(-0.6, len(order) - 0.4)
+    axes.set_ylabel("share of residues (%)")
+    axes.legend(frameon=False, ncols=2)
+    _title(figure, axes, "Amino acids in 200 generated sequences", "")
+    return figure
+
+
+def variants_figure(results: dict[str, dict[str, Any]]) -> Figure:
+    """Held-out perplexity of the same student under several variants of a recipe.
+
+    Args:
+        results: of results.json, by the label to show.
+    """
+    figure, axes = _figure(8.0, 1.4 + 0.62 * len(results))
+    labels = list(results)
+    any_result = results[labels[0]]
+    ends = []
+    for name in ("oracle", "teacher", "baseline"):
+        value = _reference(name, any_result)
+        if value is not None:
+            axes.axvline(
+                value, color=COLOURS[name], linestyle="--" if name == "baseline" else STYLES[name],
+                linewidth=2,
+            )  # fmt: skip
+            ends.append((name, value))
+    values = [results[label]["student"]["perplexity"] for label in labels]
+    positions = list(range(len(labels)))[::-1]
+    axes.scatter(values, positions, s=90, color=COLOURS["student"], zorder=3)
+    for value, position in zip(values, positions, strict=True):
+        axes.annotate(
+            f"{value:.2f}",
+            (value, position),
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
+            fontsize=11,
+        )
+    # Oracle and teacher may stand close together: their names lean away from each other.
+    sides = {"oracle": "right", "teacher": "left", "baseline": "center"}
+    for name, value in ends:
+        axes.annotate(
+            f"{name} {value:.2f}", (value, 1.0), (0, 4), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha=sides[name], color=COLOURS[name], fontsize=11,
+        )  # fmt: skip
+    axes.set_yticks(positions, labels, fontsize=12)
+    axes.set_ylim(-0.6, len(labels) - 0.2)
+    axes.set_xlabel("held-out perplexity of the student (lower is better)")
+    return figure
+
+
+def distribution_figure(distributions: dict[str, dict[str, float]], title: str) -> Figure:
+    """What comes next, according to several who were asked.
+
+    Args:
+        distributions: by "oracle", "teacher", …: probability of each symbol.
+        title: what was asked.
+    """
+    figure, axes = _figure(9.2, 3.6)
+    names = list(distributions)
+    first = distributions[names[0]]
+    order = sorted(first, key=lambda symbol: -first[symbol])
+    width = 0.84 / len(names)
+    for i, name in enumerate(names):
+        axes.bar(
+            [x + (i - (len(names) - 1) / 2) * width for x in range(len(order))],
+            [distributions[name][symbol] for symbol in order],
+            width=width,
+            color=COLOURS[name],
+            hatch=HATCHES[name],
+            edgecolor="white",
+            linewidth=0.3,
+            label=LABELS[name],
+        )
+    axes.set_xticks(range(len(order)), order)
+    axes.set_xlim(-0.6, len(order) - 0.4)
+    axes.set_ylabel("probability")
+    axes.legend(frameon=False)
+    _title(figure, axes, title, "")
+    return figure
+
+
+def profile_figure(emissions, consensus: str, motif: range, title: str) -> Figure:
+    """Conservation along a family's profile: bits of information at each position.
+
+    Args:
+        emissions: ``[L, 20]``, a distribution over amino acids for each position.
+        consensus: the most typical residue of each position.
+        motif: positions (from 0) of the family's motif, drawn in another colour.
+        title: name of the family and its motif.
+    """
+    figure, axes = _figure(9.2, 3.0)
+    bits = [math.log2(20) + sum(p * math.log2(p) for p in row if p > 0) for row in emissions]
+    for inside, colour, label in (
+        (False, COLOURS["uniform"], "other positions"),
+        (True, COLOURS["student"], "motif"),
+    ):
+        where = [k for k in range(len(bits)) if (k in motif) == inside]
+        axes.bar(where, [bits[k] for k in where], color=colour, width=0.85, label=label)
+    for k, letter in enumerate(consensus):
+        axes.annotate(
+            letter, (k, bits[k]), (0, 2), textcoords="offset points", ha="center", fontsize=9
+        )
+    axes.set_xlim(-0.8, len(bits) - 0.2)
+    axes.set_ylim(0, 1.15 * max(bits))
+    axes.set_xlabel("position in the family")
+    axes.set_ylabel("conservation (bits)")
+    axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1.0, 1.12))
+    _title(figure, axes, title, "")
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or SVG, the same bytes for the same figure."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    suffix = path.suffix.lstrip(".")
+    metadata = {"Date": None} if suffix == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "workbench"}):
+        figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
+    storage.write_bytes(path, buffer.getvalue())
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def _figure(width: float, height: float, columns: int = 1):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    axes = figure.subplots(1, columns)
+    for one in [axes] if columns == 1 else axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.tick_params(labelsize=11)
+        one.xaxis.label.set_size(12)
+        one.yaxis.label.set_size(12)
+    return figure, axes
+
+
+def _title(figure: Figure, axes: Axes, title: str, below: str) -> None:
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
+    if below:
+        figure.supxlabel(below, fontsize=9, color="#444444")
+
+
+def _reference(name: str, results: dict[str, Any]) -> float | None:
+    if name == "uniform":
+        return results.get("uniform") or _uniform(results)
+    return results[name]["perplexity"]
+
+
+def _uniform(results: dict[str, Any]) -> float | None:
+    """Perplexity of guessing evenly over the oracle's symbols; unknown without one."""
+    return len(AMINO_ACIDS) + 1.0 if results["oracle"]["perplexity"] is not None else None
+
+
+def _label_ends(axes: Axes, ends: list[tuple[float, str]], low: float, high: float) -> None:
+    """Names and values at the right-hand end of their lines, moved apart where they would touch."""
+    least = 0.062
+    placed: list[float] = []
+    for value, name in sorted(ends):
+        at = math.log(value / low) / math.log(high / low)
+        at = max(at, placed[-1] + least) if placed else max(at, 0.0)
+        placed.append(at)
+        axes.annotate(
+            f"{LABELS[name]} {value:.2f}",
+            (1.0, at),
+            (8, 0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=COLOURS[name],
+            va="center",
+            fontsize=11,
+            annotation_clip=False,
+        )
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    candidates = [m * 10**e for e in range(-1, 7) for m in (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)]
+    ticks = [c for c in candidates if low <= c <= high]
+    return ticks if len(ticks) <= 9 else ticks[:: math.ceil(len(ticks) / 8)]
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

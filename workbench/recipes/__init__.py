@@ -1,0 +1,27 @@
+"""The published models, one file each; `get` and `names` find them."""
+
+from __future__ import annotations
+
+from workbench.errors import UsageError
+from workbench.recipes import protgpt2
+from workbench.recipes.recipe import Recipe, Scale, Shape, Variant
+
+__all__ = ["Recipe", "Scale", "Shape", "Variant", "get", "names"]
+
+_RECIPES: dict[str, Recipe] = {r.name: r for r in protgpt2.RECIPES}
+
+
+def names() -> list[str]:
+    """Names of all recipes, smallest student first."""
+    return list(_RECIPES)
+
+
+def get(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UsageError: listing the names there are.
+    """
+    if name not in _RECIPES:
+        raise UsageError(f"there is no recipe {name!r}; the recipes are {', '.join(_RECIPES)}")
+    return _RECIPES[name]

@@ -1,0 +1,110 @@
+"""What a recipe is: declarations only, no logic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workbench.errors import UsageError
+from workbench.objective import Objective
+
+VARIANTS = ("corrected", "as-published", "as-coded")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a decoder: everything of a GPT-2 configuration that sets its parameter count."""
+
+    layers: int
+    heads: int
+    width: int
+    positions: int
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One reading of a recipe.
+
+    Attributes:
+        name: one of `VARIANTS`.
+        objective: its loss, every convention spelled out.
+        source: where this reading comes from.
+    """
+
+    name: str
+    objective: Objective
+    source: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A recipe at one size: built in ("classroom") or as published ("paper").
+
+    Attributes:
+        teacher: teacher's shape.
+        student: student's shape.
+        teacher_source: name under ``data/teachers/`` or an id on the Hugging Face hub.
+        data_source: ``world:proteins`` or an id on the hub.
+        train_sequences: sequences taken from the source for training; None takes all.
+        validation_sequences: sequences held out from a world (other sources: a tenth).
+        steps: optimiser steps.
+        batch_size: sequences (or blocks) a step.
+        learning_rate: peak of the schedule.
+        warmup: steps of linear warm-up before the linear decay to zero.
+        weight_decay: AdamW's.
+        activation: activation function of the student.
+    """
+
+    teacher: Shape
+    student: Shape
+    teacher_source: str
+    data_source: str
+    train_sequences: int | None
+    validation_sequences: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup: int
+    weight_decay: float
+    activation: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A published distilled model: what was trained, from what, how.
+
+    Attributes:
+        name: as on the command line.
+        title: name of the published model.
+        task: what the model does, in the hub's vocabulary.
+        temperature: published T.
+        alpha: published α, weight of the hard loss.
+        layer_map: teacher layer copied into each student layer; None is random initialisation.
+        scales: by name.
+        variants: by name.
+        sources: where the facts were read.
+    """
+
+    name: str
+    title: str
+    task: str
+    temperature: float
+    alpha: float
+    layer_map: tuple[int, ...] | None
+    scales: dict[str, Scale]
+    variants: dict[str, Variant]
+    sources: tuple[str, ...]
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name; UsageError lists them."""
+        return _pick(self.variants, name, f"variant of {self.name}")
+
+    def scale(self, name: str) -> Scale:
+        """The scale of that name; UsageError lists them."""
+        return _pick(self.scales, name, f"scale of {self.name}")
+
+
+def _pick(table: dict, name: str, what: str):
+    if name not in table:
+        raise UsageError(f"there is no {what} called {name!r}; expected {' or '.join(table)}")
+    return table[name]

@@ -1,0 +1,101 @@
+"""Files that are whole or not there: temporary name, flush to disk, rename.
+
+Every failure of the disk becomes one clear line that names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+
+
+def make_directory(path: Path, what: str) -> None:
+    """Create a directory and its parents.
+
+    Raises:
+        WorkbenchError: if it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, path, what) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise WorkbenchError(f"{path} is not writable; choose another place for {what}")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file by ``content``, or leave it as it was."""
+    temporary = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise disk_error(error, path, path.name) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a file by JSON, indented, with a final newline; NaN is refused."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode())
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Replace a file by tensors and metadata (text to text)."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    temporary = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise disk_error(error, path, path.name) from error
+
+
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Append one JSON object as a line."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(value, allow_nan=False) + "\n")
+    except OSError as error:
+        raise disk_error(error, path, path.name) from error
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; WorkbenchError if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WorkbenchError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise WorkbenchError(f"{path} is damaged: {error}") from error
+
+
+def disk_error(error: Exception, path: Path, what: str) -> WorkbenchError:
+    """One line for a failed write: the reason, and what to do about it."""
+    reason = getattr(error, "strerror", None) or str(error)
+    advice = (
+        "free some space and go on with `workbench resume`"
+        if "space" in reason.lower() or "too large" in reason.lower() or "quota" in reason.lower()
+        else "choose a directory that you can write to"
+    )
+    return WorkbenchError(f"cannot write {what} in {path.parent}: {reason}; {advice}")

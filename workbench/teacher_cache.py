@@ -1,0 +1,211 @@
+"""What the teacher said, kept in a form that does not depend on T or α.
+
+The teacher's forward pass costs more than the student's whole step, and it says
+the same every time. So it is asked once about every batch, and the answer is
+kept: logits where the vocabulary is small, last hidden states (with the head
+beside them) where it is large. T and α come later, so one cache serves every run.
+
+A cache file is found by a key over the teacher's weights, its configuration, the
+tokens and how they are batched: another teacher or other data never meet it. A
+SHA-256 over its contents tells a whole file from a truncated or altered one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from workbench import models, storage
+from workbench.corpora import Batch
+from workbench.objective import TeacherSignal
+
+log = logging.getLogger(__name__)
+
+#: Above this, hidden states are narrower than the vocabulary for every model we know.
+LARGE_VOCABULARY = 4096
+FORMAT = "teacher-cache 1"
+
+
+class Teacher(Protocol):
+    """Where the teacher's opinion comes from: asked live, or read from a cache."""
+
+    vocabulary: int
+
+    def signal(self, batch: Batch, scored: Tensor) -> TeacherSignal:
+        """What the teacher says about the scored positions of a batch.
+
+        Args:
+            batch: the batch.
+            scored: ``[batch, length]`` mask.
+        """
+        ...
+
+
+class LiveTeacher:
+    """Runs the teacher at every call.
+
+    Args:
+        model: a causal language model in eval mode without gradients.
+        device: where it runs.
+    """
+
+    def __init__(self, model, device: torch.device | str = "cpu") -> None:
+        self.model = model.to(device)
+        self.device = torch.device(device)
+        self.backbone, self.head = models.split_head(model)
+        self.vocabulary = model.config.vocab_size
+        self.keeps_hidden = self.vocabulary > LARGE_VOCABULARY
+
+    @torch.no_grad()
+    def states(self, batch: Batch) -> Tensor:
+        """Answer for all real tokens of a batch, row after row, ``[tokens, vocabulary or width]``.
+
+        Logits are computed for every real token whatever is scored, so that the numbers
+        are the same bytes in every use.
+        """
+        ids = batch.input_ids.to(self.device)
+        hidden = self.backbone(input_ids=ids).last_hidden_state[batch.real().to(self.device)]
+        return hidden if self.keeps_hidden else self.head(hidden)
+
+    def signal(self, batch: Batch, scored: Tensor) -> TeacherSignal:
+        """See `Teacher.signal`."""
+        return _signal(self.states(batch), batch, scored, self._head())
+
+    def _head(self) -> Callable[[Tensor], Tensor] | None:
+        return self.head if self.keeps_hidden else None
+
+
+class CachedTeacher:
+    """Reads what `LiveTeacher` said once about a fixed list of batches.
+
+    Args:
+        states: ``[tokens of all batches, vocabulary or width]``.
+        vocabulary: size of the vocabulary.
+        head: maps hidden states to logits; None if ``states`` are logits.
+        device: where the signals are wanted.
+    """
+
+    def __init__(
+        self,
+        states: Tensor,
+        vocabulary: int,
+        head: Callable[[Tensor], Tensor] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.all_states = states
+        self.vocabulary = vocabulary
+        self.head = head
+        self.device = torch.device(device)
+
+    def signal(self, batch: Batch, scored: Tensor) -> TeacherSignal:
+        """See `Teacher.signal`."""
+        states = self.all_states[batch.first_token : batch.first_token + batch.tokens]
+        return _signal(states.to(self.device), batch, scored, self.head)
+
+
+def open_cache(
+    teacher: LiveTeacher,
+    batches: list[Batch],
+    *,
+    directory: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CachedTeacher:
+    """The teacher's answers to these batches, from the cache or made now.
+
+    Args:
+        teacher: the teacher, run only where the cache has no valid answer.
+        batches: all of them; signals are found by their place.
+        directory: where caches live; by default `cache_directory`.
+        progress: called with (tokens done, tokens in all) while the cache is made.
+
+    Raises:
+        WorkbenchError: if the cache cannot be written.
+    """
+    directory = directory or cache_directory()
+    key = cache_key(teacher, batches)
+    path = directory / f"{key}.safetensors"
+    states = _load(path, key)
+    if states is None:
+        # First the place, then the work: asking a large teacher takes hours.
+        storage.make_directory(directory, "the teacher cache")
+        states = _compute(teacher, batches, progress)
+        metadata = {"format": FORMAT, "key": key, "sha256": _digest(states)}
+        storage.write_safetensors(path, {"states": states}, metadata)
+    head = teacher.head if teacher.keeps_hidden else None
+    return CachedTeacher(states, teacher.vocabulary, head, teacher.device)
+
+
+def cache_directory() -> Path:
+    """``$WORKBENCH_CACHE``, or ``workbench`` under the user's cache folder."""
+    chosen = os.environ.get("WORKBENCH_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"
+
+
+def cache_key(teacher: LiveTeacher, batches: list[Batch]) -> str:
+    """Hash of everything that the teacher's answers depend on."""
+    digest = hashlib.sha256()
+    config = {k: v for k, v in teacher.model.config.to_dict().items() if not k.startswith("_")}
+    # The number of threads and the release decide the last bits of a sum.
+    run_time = [FORMAT, torch.__version__, torch.get_num_threads(), str(teacher.device.type)]
+    digest.update(json.dumps([config, run_time], sort_keys=True, default=str).encode())
+    digest.update(models.fingerprint(teacher.model).encode())
+    for batch in batches:
+        digest.update(repr(tuple(batch.input_ids.shape)).encode())
+        digest.update(batch.input_ids.numpy().data)
+        digest.update(batch.lengths.numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def _compute(
+    teacher: LiveTeacher, batches: list[Batch], progress: Callable[[int, int], None] | None
+) -> Tensor:
+    total = sum(b.tokens for b in batches)
+    states: Tensor | None = None
+    for batch in batches:
+        part = teacher.states(batch).cpu()
+        if states is None:
+            states = torch.empty((total, part.shape[1]), dtype=part.dtype)
+        states[batch.first_token : batch.first_token + batch.tokens] = part
+        if progress:
+            progress(batch.first_token + batch.tokens, total)
+    if states is None:
+        raise ValueError("there are no batches to ask the teacher about")
+    return states
+
+
+def _load(path: Path, key: str) -> Tensor | None:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            states = file.get_tensor("states")
+    except (SafetensorError, OSError) as error:
+        log.warning("the teacher cache %s is damaged (%s) and is made again", path, error)
+        return None
+    if metadata.get("key") != key or metadata.get("sha256") != _digest(states):
+        log.warning("the teacher cache %s holds something else and is made again", path)
+        return None
+    return states
+
+
+def _digest(states: Tensor) -> str:
+    return hashlib.sha256(states.reshape(-1).view(torch.uint8).numpy().data).hexdigest()
+
+
+def _signal(
+    states: Tensor, batch: Batch, scored: Tensor, head: Callable[[Tensor], Tensor] | None
+) -> TeacherSignal:
+    return TeacherSignal(states[scored[batch.real()].to(states.device)], head)

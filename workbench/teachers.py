@@ -1,0 +1,264 @@
+"""Classroom teachers, trained from nothing: `workbench teach NAME`.
+
+The built-in teacher sees every sequence once: its world never runs dry. A teacher
+trained on a file goes round and round it. Either way the trainer is the distiller
+itself with labels only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from workbench import corpora, export, metrics, models, recipes, storage
+from workbench.corpora import Batch
+from workbench.distiller import Distiller, Schedule
+from workbench.errors import UsageError, WorkbenchError
+from workbench.progress import Progress, for_here
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a classroom teacher is trained.
+
+    Attributes:
+        recipe: whose classroom teacher shape is used.
+        steps: optimiser steps.
+        batch_size: sequences a step.
+        learning_rate: peak of warm-up and linear decay.
+        warmup: steps.
+        weight_decay: AdamW's.
+        validation_sequences: held out of the world.
+    """
+
+    recipe: str
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup: int
+    weight_decay: float
+    validation_sequences: int
+
+
+PLANS = {
+    "protgpt2": Plan(
+        recipe="protgpt2-tiny",
+        steps=3000,
+        batch_size=64,
+        learning_rate=2e-3,
+        warmup=200,
+        weight_decay=0.05,
+        validation_sequences=1000,
+    ),
+}
+#: Steps on a user's file by default: about as long as a lecture's break.
+FILE_STEPS = 600
+EVALUATIONS = 12
+#: Seeds of the training stream; runs use other seeds for their data.
+STREAM_SEED = 1_000_000
+
+
+def teach(
+    name: str,
+    *,
+    data: str | None = None,
+    out: str | Path | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    column: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train a teacher and save it as a transformers directory with a card.
+
+    Args:
+        name: which classroom teacher.
+        data: a file or hub id instead of the built-in world; then ``out`` is needed.
+        out: where to save; by default the built-in teacher itself is replaced.
+        steps: optimiser steps.
+        seed: of the initial weights and of the data's order.
+        column: of a table of sequences.
+        progress: who is told.
+
+    Returns:
+        Held-out figures: perplexity, the oracle's where there is one, their ratio, seconds.
+
+    Raises:
+        UsageError: if the name is unknown, or ``out`` is missing.
+        WorkbenchError: if the data cannot be used or ``out`` holds something else.
+    """
+    if name not in PLANS:
+        raise UsageError(f"there is no teacher {name!r}; the teachers are {', '.join(PLANS)}")
+    if data and not out:
+        raise UsageError("a teacher trained on --data needs --out DIR to be saved in")
+    if steps is not None and steps < 1:
+        raise UsageError(f"steps is {steps}; expected at least 1")
+    plan = PLANS[name]
+    if steps is None and data:
+        steps = FILE_STEPS
+    plan = replace(plan, steps=steps or plan.steps, warmup=min(plan.warmup, (steps or 1000) // 5))
+    place = Path(out) if out else models.BUILT_IN_TEACHERS / name
+    _check_place(place)
+    storage.make_directory(place.parent, "the teacher")
+    progress = progress or for_here()
+    try:
+        figures = _train(plan, place, data, seed, column, progress)
+    finally:
+        progress.close()
+    command = f"workbench teach {name}" + (f" --data {Path(data).name} --out DIR" if data else "")
+    if seed:
+        command += f" --seed {seed}"
+    if steps is not None:
+        command += f" --steps {steps}"
+    storage.write_bytes(place / "README.md", _card(name, figures, command, data).encode())
+    return figures
+
+
+def _train(
+    plan: Plan, place: Path, data: str | None, seed: int, column: str | None, progress: Progress
+) -> dict[str, Any]:
+    scale = recipes.get(plan.recipe).scale("classroom")
+    tokenizer = models.residue_tokenizer()
+    form: corpora.SequenceFormat = "plain"
+    progress.stage("preparing the data")
+    corpus = corpora.load(
+        data or scale.data_source,
+        validation_sequences=plan.validation_sequences,
+        train_sequences=None if data else 1,
+        column=column,
+    )
+    for note in corpus.notes:
+        progress.note(f"note: {note}")
+    block = scale.teacher.positions
+    train, validation = corpora.tokenise_split(corpus, tokenizer, form, block)
+    pad = tokenizer.eos_token_id
+    held_out = corpora.make_batches(validation, plan.batch_size, pad)
+    if data:
+        batches = _round_and_round(corpora.make_batches(train, plan.batch_size, pad), seed)
+    else:
+        batches = _fresh(tokenizer, plan.batch_size, block, seed)
+    model = models.build_causal_lm(scale.teacher, activation=scale.activation, seed=seed)
+    model.config.sequence_format = form
+    distiller = Distiller(
+        model,
+        recipes.get(plan.recipe).variant("corrected").objective,
+        None,
+        temperature=1.0,
+        alpha=1.0,
+        learning_rate=plan.learning_rate,
+        schedule=Schedule(plan.steps, plan.warmup),
+        weight_decay=plan.weight_decay,
+    )
+    oracle = (
+        metrics.oracle_quality(corpus.validation["sequence"][:]).perplexity
+        if corpus.has_oracle
+        else None
+    )
+    started = time.perf_counter()
+    progress.stage("training the teacher")
+    quality = distiller.evaluate(held_out, validation.residues)
+    tokens = 0
+    for step in range(1, plan.steps + 1):
+        record = distiller.step(next(batches))
+        record.check_finite()
+        tokens += record.tokens
+        if step % max(1, plan.steps // EVALUATIONS) == 0 or step == plan.steps:
+            quality = distiller.evaluate(held_out, validation.residues)
+        progress.advance(
+            step,
+            plan.steps,
+            {
+                "loss": record.numbers()["total"],
+                "perplexity": quality.perplexity,
+                "tokens/s": tokens / (time.perf_counter() - started),
+            },
+        )
+    export.save_model(place, distiller.accelerator.unwrap_model(distiller.student), tokenizer)
+    return {
+        "teacher": str(place),
+        "parameters": models.parameters(model),
+        "steps": plan.steps,
+        "seconds": time.perf_counter() - started,
+        "perplexity": quality.perplexity,
+        "perplexity_per_residue": quality.perplexity_per_residue,
+        "calibration_error": quality.calibration_error,
+        "oracle_perplexity": oracle,
+        "ratio_to_oracle": quality.perplexity / oracle if oracle else None,
+        "megabytes": (place / "model.safetensors").stat().st_size / 1e6,
+        "fingerprint": models.fingerprint(model),
+    }
+
+
+def _fresh(tokenizer, batch_size: int, block: int, seed: int) -> Iterator[Batch]:
+    """New sequences for ever, batched by length within pools, the batches in random order."""
+    from workbench.worlds import proteins
+
+    pool = 0
+    while True:
+        sequences = proteins.sample(
+            corpora.POOL * batch_size, seed=STREAM_SEED * (seed + 1) + 10_000_000 + pool
+        )
+        rows = corpora.tokenise(sequences, tokenizer, "plain", block)
+        batches = corpora.make_batches(rows, batch_size, tokenizer.eos_token_id)
+        for index, _ in zip(
+            corpora.endless_order(len(batches), seed + pool), batches, strict=False
+        ):
+            yield batches[index]
+        pool += 1
+
+
+def _round_and_round(batches: list[Batch], seed: int) -> Iterator[Batch]:
+    for index in corpora.endless_order(len(batches), seed):
+        yield batches[index]
+
+
+def _check_place(place: Path) -> None:
+    if place.exists() and not (place / "config.json").exists() and any(place.iterdir()):
+        raise WorkbenchError(
+            f"{place} holds something else than a model; give an empty or new directory with --out"
+        )
+
+
+def _card(name: str, figures: dict[str, Any], command: str, data: str | None) -> str:
+    rows = [
+        ("parameters", f"{figures['parameters']:,}"),
+        ("steps", f"{figures['steps']:,}"),
+        ("held-out perplexity", f"{figures['perplexity']:.4f}"),
+        ("held-out perplexity per residue", f"{figures['perplexity_per_residue']:.4f}"),
+        ("calibration error", f"{figures['calibration_error']:.4f}"),
+    ]
+    if figures["oracle_perplexity"]:
+        rows += [
+            ("oracle's perplexity", f"{figures['oracle_perplexity']:.4f}"),
+            ("ratio to the oracle", f"{figures['ratio_to_oracle']:.4f}"),
+        ]
+    rows += [
+        ("training time", f"{figures['seconds']:.0f} s"),
+        ("SHA-256 of the weights", figures["fingerprint"]),
+    ]
+    source = (
+        f"the sequences of `{Path(data).name}`" if data else "the protein world of this workbench"
+    )
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "pipeline_tag: text-generation",
+            "license: mit",
+            "---",
+            "",
+            f"# Classroom teacher: {name}",
+            "",
+            f"A GPT-2 with one token a residue, trained on {source}. Sequences stand between two",
+            f"`{models.END_OF_TEXT}` tokens, without line breaks. Trained and measured by",
+            "",
+            f"    {command}",
+            "",
+            "| figure | value |",
+            "|---|---|",
+            *(f"| {what} | {value} |" for what, value in rows),
+            "",
+        ]
+    )

@@ -1,0 +1,137 @@
+"""From a configuration to everything a run works with: teacher, data, cache, two students."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from workbench import corpora, models, recipes
+from workbench.config import RunConfig
+from workbench.corpora import Batch, Corpus, Rows
+from workbench.distiller import Distiller, Schedule
+from workbench.progress import Progress
+from workbench.teacher_cache import LiveTeacher, Teacher, open_cache
+
+
+@dataclass
+class Workshop:
+    """All that a run works with.
+
+    Attributes:
+        teacher_model: frozen.
+        tokenizer: the teacher's, and so the students'.
+        corpus: sequences.
+        train: rows, and ``train_batches`` made of them.
+        validation: rows, and ``validation_batches`` made of them.
+        teacher: what the teacher says about the training batches.
+        validation_teacher: what it says about the held-out ones.
+        student: learns from teacher and labels.
+        baseline: the same student from the same start, from the same batches, labels only.
+    """
+
+    teacher_model: object
+    tokenizer: object
+    corpus: Corpus
+    train: Rows
+    train_batches: list[Batch]
+    validation: Rows
+    validation_batches: list[Batch]
+    teacher: Teacher
+    validation_teacher: Teacher
+    student: Distiller
+    baseline: Distiller
+
+
+def prepare(config: RunConfig, progress: Progress) -> Workshop:
+    """Load, tokenise, ask the teacher, build the students.
+
+    Raises:
+        WorkbenchError: if teacher or data cannot be used.
+    """
+    from accelerate import Accelerator
+
+    accelerator = Accelerator()
+    progress.stage("loading the teacher and the data")
+    teacher_model, tokenizer, _ = models.load_causal_lm(config.teacher)
+    corpus = load_corpus(config)
+    for note in corpus.notes:
+        progress.note(f"note: {note}")
+    shape = student_shape(config, teacher_model, len(tokenizer))
+    form = corpora.format_of(teacher_model.config)
+    train, validation = corpora.tokenise_split(corpus, tokenizer, form, shape.positions)
+    pad = tokenizer.eos_token_id
+    train_batches = corpora.make_batches(train, config.batch_size, pad)
+    validation_batches = corpora.make_batches(validation, config.batch_size, pad)
+
+    live = LiveTeacher(teacher_model, accelerator.device)
+    progress.stage("asking the teacher")
+    validation_teacher = open_cache(live, validation_batches)
+    teacher: Teacher = live
+    if config.cached:
+        teacher = open_cache(
+            live, train_batches, progress=lambda done, total: progress.advance(done, total, {})
+        )
+    recipe = recipes.get(config.recipe)
+    scale = recipe.scale(config.scale)
+    variant = recipe.variant(config.variant)
+
+    def build() -> object:
+        student = models.build_causal_lm(
+            shape, activation=scale.activation, seed=config.seed, end_of_text=pad
+        )
+        student.config.sequence_format = form
+        return student
+
+    def distiller(objective, teacher, alpha) -> Distiller:
+        return Distiller(
+            build(),
+            objective,
+            teacher,
+            temperature=config.temperature,
+            alpha=alpha,
+            learning_rate=config.learning_rate,
+            schedule=Schedule(config.steps, config.warmup),
+            weight_decay=config.weight_decay,
+            accelerator=accelerator,
+        )
+
+    shop = Workshop(
+        teacher_model=teacher_model,
+        tokenizer=tokenizer,
+        corpus=corpus,
+        train=train,
+        train_batches=train_batches,
+        validation=validation,
+        validation_batches=validation_batches,
+        teacher=teacher,
+        validation_teacher=validation_teacher,
+        student=distiller(variant.objective, teacher, config.alpha),
+        # The baseline always learns the right labels, whatever the variant does to its own.
+        baseline=distiller(recipe.variant("corrected").objective, None, 1.0),
+    )
+    models.check_frozen(teacher_model, shop.student.student)
+    return shop
+
+
+def load_corpus(config: RunConfig) -> Corpus:
+    """The sequences that a configuration asks for."""
+    return corpora.load(
+        config.data,
+        train_sequences=config.train_sequences,
+        validation_sequences=config.validation_sequences,
+        column=config.column,
+    )
+
+
+def student_shape(config: RunConfig, teacher_model, tokens: int) -> recipes.Shape:
+    """The recipe's student with the teacher's vocabulary and at most its context.
+
+    With the vocabulary of the teacher's embedding, not of its tokenizer: the two
+    differ where the table is padded, and the soft loss needs equal widths.
+    """
+    shape = recipes.get(config.recipe).scale(config.scale).student
+    context = getattr(teacher_model.config, "max_position_embeddings", shape.positions)
+    return replace(
+        shape,
+        vocabulary=max(tokens, teacher_model.config.vocab_size),
+        positions=min(shape.positions, context),
+    )

@@ -1,0 +1,1 @@
+"""Worlds: small generators of biological data whose exact answers can be computed."""
