@@ -91,7 +91,9 @@ class Suite:
         return self._one("-m", "ruff", "check", ".")
 
     def unit(self) -> Outcome:
-        return self._pytest("unit", "tests/unit", "tests/kernel")
+        # One test a core: the unit tests run torch on one thread each.
+        parallel = ["-n", "logical", "--maxprocesses", "4", "--dist", "worksteal"]
+        return self._pytest("unit", *parallel, "tests/unit", "tests/kernel")
 
     def notebooks(self) -> Outcome:
         # In a copy: what notebooks write (runs, checkpoints) stays out of the checkout.

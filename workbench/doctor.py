@@ -25,6 +25,9 @@ State = Literal["ok", "note", "wrong"]
 
 OLDEST_PYTHON = (3, 10)
 REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
+#: ipykernel 7.0 fails where a thread updates a widget; before 7.4 a raw send on the shell's
+#: socket could lose the message that came at the same moment (ipython/ipykernel#1529).
+BROKEN_KERNELS = [["7", "0"], ["7", "1"], ["7", "2"], ["7", "3"]]
 INSTALL = "run: python -m pip install -r requirements.txt -e ."
 #: Below the first a run may not fit, below the second hardly anything does; bytes.
 LOW_MEMORY, NO_MEMORY = 2e9, 0.75e9
@@ -131,8 +134,8 @@ def _check_requirement(pin: Requirement, only_tests: bool) -> Finding:
         if only_tests:
             return Finding(pin.name, "note", "missing; only the tests need it", INSTALL)
         return Finding(pin.name, "wrong", "missing", INSTALL)
-    if pin.name == "ipykernel" and installed.split(".")[:2] == ["7", "0"]:
-        found = f"{installed}, in which widgets that a thread updates fail"
+    if pin.name == "ipykernel" and installed.split(".")[:2] in BROKEN_KERNELS:
+        found = f"{installed}, in which widgets fail or a message to the kernel is lost"
         return Finding(pin.name, "wrong", found, INSTALL)
     # A local version, such as torch's 2.13.0+cpu, is the release that is pinned.
     if not pin.specifier.contains(installed, prereleases=True):
