@@ -26,6 +26,8 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).parents[1]
 #: Seconds that one cell may take: it is a machine's word that something hangs, not a goal.
 CELL_TIMEOUT = 600
+#: A test a core. Each then has torch on one thread: two that want all cores hinder each other.
+PARALLEL = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,7 @@ class Suite:
         return self._one("-m", "ruff", "check", ".")
 
     def unit(self) -> Outcome:
-        # One test a core: the unit tests run torch on one thread each.
-        parallel = ["-n", "logical", "--maxprocesses", "4", "--dist", "worksteal"]
-        return self._pytest("unit", *parallel, "tests/unit", "tests/kernel")
+        return self._pytest("unit", *PARALLEL, "tests/unit", "tests/kernel")
 
     def notebooks(self) -> Outcome:
         # In a copy: what notebooks write (runs, checkpoints) stays out of the checkout.
@@ -101,7 +101,9 @@ class Suite:
         leave = shutil.ignore_patterns("runs", ".ipynb_checkpoints")
         shutil.copytree(ROOT / "notebooks", copy, ignore=leave)
         timeout = f"--nbmake-timeout={CELL_TIMEOUT}"
-        executed = self._pytest("nbmake", "--nbmake", timeout, f"--rootdir={copy}", str(copy))
+        executed = self._pytest(
+            "nbmake", *PARALLEL, "--nbmake", timeout, f"--rootdir={copy}", str(copy), threads=1
+        )
         return executed + self._pytest("stored", "tests/notebooks")
 
     def browser(self) -> Outcome:
@@ -110,10 +112,11 @@ class Suite:
     def _one(self, *arguments: str) -> Outcome:
         return Outcome(failed=1) if self._python(*arguments) else Outcome(passed=1)
 
-    def _pytest(self, name: str, *arguments: str) -> Outcome:
+    def _pytest(self, name: str, *arguments: str, threads: int | None = None) -> Outcome:
         report = self.scratch / f"{name}.xml"
         options = ["-c", str(ROOT / "pyproject.toml"), f"--junitxml={report}", "--durations=5"]
-        status = self._python("-m", "pytest", *options, "-p", "no:cacheprovider", *arguments)
+        arguments = ("-m", "pytest", *options, "-p", "no:cacheprovider", *arguments)
+        status = self._python(*arguments, threads=threads)
         outcome = count(report) if report.exists() else Outcome()
         if status and not outcome.failed:
             # Nothing was collected, or pytest itself came to grief.
@@ -121,11 +124,12 @@ class Suite:
             return outcome + Outcome(failed=1)
         return outcome
 
-    def _python(self, *arguments: str) -> int:
+    def _python(self, *arguments: str, threads: int | None = None) -> int:
+        more = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=ROOT,
-            env=self.environment,
+            env=self.environment | more,
             stdin=subprocess.DEVNULL,
         )
         return done.returncode

@@ -252,11 +252,15 @@ def jupyter(tmp_path_factory) -> Iterator[Jupyter]:
 
 @pytest.fixture
 def lab_page(chromium: Browser, jupyter: Jupyter):
-    """Opens a notebook by its name: ``lab_page("00_start_here.ipynb")`` is a `LabPage`."""
+    """Opens a notebook by its name: ``lab_page("00_start_here.ipynb")`` is a `LabPage`.
+
+    ``lab_page("04_protgpt2.ipynb", STEPS=300)`` first changes the cell ``STEPS = …``.
+    """
     opened: list[LabPage] = []
     context = chromium.new_context(viewport={"width": 1400, "height": 1000})
 
-    def open_notebook(notebook: str) -> LabPage:
+    def open_notebook(notebook: str, **numbers: int) -> LabPage:
+        set_numbers(jupyter.notebooks / notebook, numbers)
         opened.append(LabPage(context.new_page(), jupyter, notebook))
         return opened[-1]
 
@@ -264,6 +268,17 @@ def lab_page(chromium: Browser, jupyter: Jupyter):
     context.close()
     jupyter.stop_kernels()
     assert [error for lab in opened for error in lab.page_errors] == []
+
+
+def set_numbers(notebook: Path, numbers: dict[str, int]) -> None:
+    """Give other values to names that a notebook sets to a number, each in one place."""
+    if not numbers:
+        return
+    text = notebook.read_text(encoding="utf-8")
+    for name, number in numbers.items():
+        text, found = re.subn(rf"(?<=\b{name} = )\d+", str(number), text)
+        assert found == 1, f"{notebook.name} sets {name} {found} times"
+    notebook.write_text(text, encoding="utf-8")
 
 
 def _environment(home: Path) -> dict[str, str]:
