@@ -1,44 +1,25 @@
-"""Figures: pure functions from results to matplotlib figures, without pyplot.
-
-Colours are Okabe & Ito's, which people with any colour vision can tell apart;
-line style and marker say the same a second time. Oracle, teacher, student and
-baseline look the same in every figure of the course.
-"""
+"""Figures of a run: pure functions from results to matplotlib figures."""
 
 from __future__ import annotations
 
-import io
-import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import storage
+from workbench.plots.style import (
+    COLOURS,
+    HATCHES,
+    LABELS,
+    MARKERS,
+    STYLES,
+    label_ends,
+    new_figure,
+    round_ticks,
+    set_title,
+)
 from workbench.worlds.proteins import AMINO_ACIDS
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-COLOURS = {
-    "oracle": "#000000",
-    "teacher": "#0072B2",
-    "student": "#D55E00",
-    "baseline": "#009E73",
-    "uniform": "#777777",
-    "hard": "#E69F00",
-    "soft": "#56B4E9",
-}
-STYLES = {"oracle": ":", "teacher": "--", "student": "-", "baseline": "-", "uniform": "-."}
-MARKERS = {"student": "o", "baseline": "s"}
-HATCHES = {"oracle": "...", "teacher": "//", "student": "", "baseline": "\\\\"}
-LABELS = {
-    "oracle": "oracle (the truth)",
-    "teacher": "teacher",
-    "student": "student, distilled",
-    "baseline": "baseline, labels only",
-    "uniform": "uniform guess",
-}
 
 
 def run_figures(
@@ -71,7 +52,7 @@ def perplexity_figure(
         results: of results.json.
         formula: goes under the title.
     """
-    figure, axes = _figure(8.0, 4.8)
+    figure, axes = new_figure(8.0, 4.8)
     measured = [line for line in lines if "validation" in line]
     steps = [line["step"] for line in measured]
     last = steps[-1] if steps else 1
@@ -98,19 +79,19 @@ def perplexity_figure(
     shown = [v for v, _ in ends]
     lowest, highest = 0.9 * min(shown), 1.12 * max(shown)
     axes.set_ylim(lowest, highest)
-    axes.set_yticks(ticks := _round_ticks(lowest, highest), [f"{t:g}" for t in ticks])
+    axes.set_yticks(ticks := round_ticks(lowest, highest), [f"{t:g}" for t in ticks])
     axes.minorticks_off()
     axes.set_xlim(0, last)
     axes.set_xlabel("step")
     axes.set_ylabel("held-out perplexity (lower is better)")
-    _label_ends(axes, ends, lowest, highest)
-    _title(figure, axes, "Perplexity while learning", formula)
+    label_ends(axes, ends, lowest, highest)
+    set_title(figure, axes, "Perplexity while learning", formula)
     return figure
 
 
 def runtime_figure(results: dict[str, Any]) -> Figure:
     """Teacher and student side by side: latency, throughput, generation, memory."""
-    figure, all_axes = _figure(9.2, 3.6, columns=4)
+    figure, all_axes = new_figure(9.2, 3.6, columns=4)
     panels = (
         ("latency_ms", "score one sequence\n(ms, lower is better)", "lower"),
         ("tokens_per_second", "score a batch of 32\n(tokens/s, higher is better)", "higher"),
@@ -144,7 +125,7 @@ def runtime_figure(results: dict[str, Any]) -> Figure:
 
 def ledger_figure(lines: Sequence[dict[str, Any]], formula: str = "") -> Figure:
     """Who is teaching: each term's value × weight, and the teacher's share of the gradient."""
-    figure, (left, right) = _figure(9.2, 4.0, columns=2)
+    figure, (left, right) = new_figure(9.2, 4.0, columns=2)
     logged = [line for line in lines if line.get("ledger")]
     steps = [line["step"] for line in logged]
     names = {"hard": "labels (hard loss)", "soft": "teacher (soft loss)"}
@@ -172,7 +153,7 @@ def ledger_figure(lines: Sequence[dict[str, Any]], formula: str = "") -> Figure:
                 right.text(centre, (low + high) / 2, text, ha="center", va="center", fontsize=13)
     right.set_xlabel("step")
     right.set_ylabel("share of the gradient on the logits")
-    _title(figure, left, "Loss ledger", "")
+    set_title(figure, left, "Loss ledger")
     right.set_title(
         f"Teacher's share at the end: {shares[-1]:.1%}" if shares else "",
         loc="left",
@@ -185,7 +166,7 @@ def ledger_figure(lines: Sequence[dict[str, Any]], formula: str = "") -> Figure:
 
 def amino_acid_figure(results: dict[str, Any]) -> Figure:
     """Composition of generated sequences beside the truth, where it is known."""
-    figure, axes = _figure(9.2, 3.8)
+    figure, axes = new_figure(9.2, 3.8)
     names = [n for n in ("oracle", "teacher", "student", "baseline") if results[n]["amino_acids"]]
     width = 0.84 / len(names)
     reference = results[names[0]]["amino_acids"]
@@ -205,7 +186,7 @@ def amino_acid_figure(results: dict[str, Any]) -> Figure:
     axes.set_xlim(-0.6, len(order) - 0.4)
     axes.set_ylabel("share of residues (%)")
     axes.legend(frameon=False, ncols=2)
-    _title(figure, axes, "Amino acids in 200 generated sequences", "")
+    set_title(figure, axes, "Amino acids in 200 generated sequences")
     return figure
 
 
@@ -215,7 +196,7 @@ def variants_figure(results: dict[str, dict[str, Any]]) -> Figure:
     Args:
         results: of results.json, by the label to show.
     """
-    figure, axes = _figure(8.0, 1.4 + 0.62 * len(results))
+    figure, axes = new_figure(8.0, 1.4 + 0.62 * len(results))
     labels = list(results)
     any_result = results[labels[0]]
     ends = []
@@ -252,99 +233,7 @@ def variants_figure(results: dict[str, dict[str, Any]]) -> Figure:
     return figure
 
 
-def distribution_figure(distributions: dict[str, dict[str, float]], title: str) -> Figure:
-    """What comes next, according to several who were asked.
-
-    Args:
-        distributions: by "oracle", "teacher", …: probability of each symbol.
-        title: what was asked.
-    """
-    figure, axes = _figure(9.2, 3.6)
-    names = list(distributions)
-    first = distributions[names[0]]
-    order = sorted(first, key=lambda symbol: -first[symbol])
-    width = 0.84 / len(names)
-    for i, name in enumerate(names):
-        axes.bar(
-            [x + (i - (len(names) - 1) / 2) * width for x in range(len(order))],
-            [distributions[name][symbol] for symbol in order],
-            width=width,
-            color=COLOURS[name],
-            hatch=HATCHES[name],
-            edgecolor="white",
-            linewidth=0.3,
-            label=LABELS[name],
-        )
-    axes.set_xticks(range(len(order)), order)
-    axes.set_xlim(-0.6, len(order) - 0.4)
-    axes.set_ylabel("probability")
-    axes.legend(frameon=False)
-    _title(figure, axes, title, "")
-    return figure
-
-
-def profile_figure(emissions, consensus: str, motif: range, title: str) -> Figure:
-    """Conservation along a family's profile: bits of information at each position.
-
-    Args:
-        emissions: ``[L, 20]``, a distribution over amino acids for each position.
-        consensus: the most typical residue of each position.
-        motif: positions (from 0) of the family's motif, drawn in another colour.
-        title: name of the family and its motif.
-    """
-    figure, axes = _figure(9.2, 3.0)
-    bits = [math.log2(20) + sum(p * math.log2(p) for p in row if p > 0) for row in emissions]
-    for inside, colour, label in (
-        (False, COLOURS["uniform"], "other positions"),
-        (True, COLOURS["student"], "motif"),
-    ):
-        where = [k for k in range(len(bits)) if (k in motif) == inside]
-        axes.bar(where, [bits[k] for k in where], color=colour, width=0.85, label=label)
-    for k, letter in enumerate(consensus):
-        axes.annotate(
-            letter, (k, bits[k]), (0, 2), textcoords="offset points", ha="center", fontsize=9
-        )
-    axes.set_xlim(-0.8, len(bits) - 0.2)
-    axes.set_ylim(0, 1.15 * max(bits))
-    axes.set_xlabel("position in the family")
-    axes.set_ylabel("conservation (bits)")
-    axes.legend(frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1.0, 1.12))
-    _title(figure, axes, title, "")
-    return figure
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG or SVG, the same bytes for the same figure."""
-    import matplotlib
-
-    buffer = io.BytesIO()
-    suffix = path.suffix.lstrip(".")
-    metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "workbench"}):
-        figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
-    storage.write_bytes(path, buffer.getvalue())
-
-
 # ---------------------------------------------------------------------- parts
-
-
-def _figure(width: float, height: float, columns: int = 1):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    axes = figure.subplots(1, columns)
-    for one in [axes] if columns == 1 else axes:
-        one.spines[["top", "right"]].set_visible(False)
-        one.tick_params(labelsize=11)
-        one.xaxis.label.set_size(12)
-        one.yaxis.label.set_size(12)
-    return figure, axes
-
-
-def _title(figure: Figure, axes: Axes, title: str, below: str) -> None:
-    axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
-    if below:
-        figure.supxlabel(below, fontsize=9, color="#444444")
 
 
 def _reference(name: str, results: dict[str, Any]) -> float | None:
@@ -356,33 +245,6 @@ def _reference(name: str, results: dict[str, Any]) -> float | None:
 def _uniform(results: dict[str, Any]) -> float | None:
     """Perplexity of guessing evenly over the oracle's symbols; unknown without one."""
     return len(AMINO_ACIDS) + 1.0 if results["oracle"]["perplexity"] is not None else None
-
-
-def _label_ends(axes: Axes, ends: list[tuple[float, str]], low: float, high: float) -> None:
-    """Names and values at the right-hand end of their lines, moved apart where they would touch."""
-    least = 0.062
-    placed: list[float] = []
-    for value, name in sorted(ends):
-        at = math.log(value / low) / math.log(high / low)
-        at = max(at, placed[-1] + least) if placed else max(at, 0.0)
-        placed.append(at)
-        axes.annotate(
-            f"{LABELS[name]} {value:.2f}",
-            (1.0, at),
-            (8, 0),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            color=COLOURS[name],
-            va="center",
-            fontsize=11,
-            annotation_clip=False,
-        )
-
-
-def _round_ticks(low: float, high: float) -> list[float]:
-    candidates = [m * 10**e for e in range(-1, 7) for m in (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)]
-    ticks = [c for c in candidates if low <= c <= high]
-    return ticks if len(ticks) <= 9 else ticks[:: math.ceil(len(ticks) / 8)]
 
 
 def _short(value: float) -> str:
