@@ -101,7 +101,7 @@ def perplexity_chart(
     parts += _draw_labels(labels)
     if not any(curves):
         parts.append(
-            _text(LEFT + PLOT_WIDTH / 2, TOP + PLOT_HEIGHT / 2, "The curves appear here.",
+            draw_text(LEFT + PLOT_WIDTH / 2, TOP + PLOT_HEIGHT / 2, "The curves appear here.",
                   anchor="middle", colour=FAINT_INK, size=15)
         )  # fmt: skip
     words = _in_words(student, baseline, ghosts, known, steps, running)
@@ -179,22 +179,22 @@ def _drawable(value: float | None) -> bool:
 def _axes(frame: _Frame, step: int | None) -> list[str]:
     bottom = TOP + PLOT_HEIGHT
     parts = [
-        _text(2, 20, "Held-out perplexity while learning", size=15, weight=600,
+        draw_text(2, 20, "Held-out perplexity while learning", size=15, weight=600,
               after="lower is better; logarithmic scale"),
-        _text(LEFT + PLOT_WIDTH / 2, HEIGHT - 8, "step", anchor="middle", colour=FAINT_INK),
+        draw_text(LEFT + PLOT_WIDTH / 2, HEIGHT - 8, "step", anchor="middle", colour=FAINT_INK),
     ]  # fmt: skip
     for value in frame.values():
         y = frame.place((0, value))[1]
-        parts.append(_line(LEFT, y, LEFT + PLOT_WIDTH, y, GRID, 1))
-        parts.append(_text(LEFT - 8, y + 4, f"{value:g}", anchor="end", colour=FAINT_INK))
+        parts.append(draw_line(LEFT, y, LEFT + PLOT_WIDTH, y, GRID, 1))
+        parts.append(draw_text(LEFT - 8, y + 4, f"{value:g}", anchor="end", colour=FAINT_INK))
     for tick in frame.round_steps():
         x = frame.place((tick, frame.low))[0]
-        parts.append(_line(x, bottom, x, bottom + 5, FAINT_INK, 1))
-        parts.append(_text(x, bottom + 19, f"{tick:,}", anchor="middle", colour=FAINT_INK))
-    parts.append(_line(LEFT, bottom, LEFT + PLOT_WIDTH, bottom, FAINT_INK, 1))
+        parts.append(draw_line(x, bottom, x, bottom + 5, FAINT_INK, 1))
+        parts.append(draw_text(x, bottom + 19, f"{tick:,}", anchor="middle", colour=FAINT_INK))
+    parts.append(draw_line(LEFT, bottom, LEFT + PLOT_WIDTH, bottom, FAINT_INK, 1))
     if step:
         x = frame.place((min(step, frame.steps), frame.low))[0]
-        parts.append(_line(LEFT, bottom, x, bottom, COLOURS["student"], 4))
+        parts.append(draw_line(LEFT, bottom, x, bottom, COLOURS["student"], 4))
     return parts
 
 
@@ -211,7 +211,7 @@ def _curve(
 
 def _level(frame: _Frame, value: float, name: str) -> str:
     y = frame.place((0, value))[1]
-    return _line(LEFT, y, LEFT + PLOT_WIDTH, y, _colour(name), 2, DASHES[name])
+    return draw_line(LEFT, y, LEFT + PLOT_WIDTH, y, _colour(name), 2, DASHES[name])
 
 
 def _clipped(lines: Sequence[str]) -> str:
@@ -229,7 +229,7 @@ def _beyond(frame: _Frame, curves: Sequence[Sequence[Point]]) -> list[str]:
     if start <= frame.high:
         return []
     text = f"↑ the untrained student: {start:.1f}"
-    return [_text(LEFT, TOP - 9, text, colour=FAINT_INK, size=12)]
+    return [draw_text(LEFT, TOP - 9, text, colour=FAINT_INK, size=12)]
 
 
 def _end_label(
@@ -247,13 +247,14 @@ def _draw_labels(labels: Sequence[_Label]) -> list[str]:
     for label, y in zip(ordered, spread([label.y for label in ordered]), strict=True):
         ghost, colour = label.name == "ghost", _colour(label.name)
         parts.append(
-            _line(label.x + (0 if ghost else 5), label.y, left + 20, y, colour, 1, "", 0.45)
+            draw_line(label.x + (0 if ghost else 5), label.y, left + 20, y, colour, 1, "", 0.45)
         )
-        parts.append(_line(left + 20, y, left + 42, y, colour, 1.5 if ghost else 2.6, label.dash))
+        width = 1.5 if ghost else 2.6
+        parts.append(draw_line(left + 20, y, left + 42, y, colour, width, label.dash))
         if label.name in _MARKERS:
             parts.append(_marker(label.name, left + 31, y))
         parts.append(
-            _text(left + 48, y + 4, label.text, size=12 if ghost else 13.5,
+            draw_text(left + 48, y + 4, label.text, size=12 if ghost else 13.5,
                   weight=400 if ghost else 600, colour=FAINT_INK if ghost else INK)
         )  # fmt: skip
     return parts
@@ -297,10 +298,11 @@ def _marker(name: str, x: float, y: float) -> str:
     )
 
 
-def _line(
+def draw_line(
     x1: float, y1: float, x2: float, y2: float, colour: str, width: float, dash: str = "",
     opacity: float = 1.0,
 ) -> str:  # fmt: skip
+    """A straight line between two points."""
     return (
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" style="stroke:{colour};'
         f'stroke-width:{width:g};{_dashes(dash)}stroke-opacity:{opacity:g}"/>'
@@ -311,10 +313,11 @@ def _dashes(dash: str) -> str:
     return f"stroke-dasharray:{dash};" if dash else ""
 
 
-def _text(
+def draw_text(
     x: float, y: float, text: str, *, anchor: str = "start", size: float = 12.5,
     weight: int = 400, colour: str = INK, after: str = "",
 ) -> str:  # fmt: skip
+    """Escaped text at a point; ``after`` follows it, smaller and fainter."""
     if after:
         look = f"fill:{FAINT_INK};font-size:12px;font-weight:400"
         after = f'<tspan dx="12" style="{look}">{escape(after)}</tspan>'
