@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BUILT_IN_TEACHERS = Path(__file__).parents[1] / "data" / "teachers"
+#: Students that the course shows before its reader has trained one.
+BUILT_IN_STUDENTS = BUILT_IN_TEACHERS.parent / "students"
 #: Embedding tables are often padded to a multiple of 128 rows; a larger gap is another vocabulary.
 EMBEDDING_PADDING = 128
 
@@ -116,10 +118,10 @@ def load_causal_lm(source: str | Path) -> tuple[PreTrainedModel, PreTrainedToken
 
 
 def resolve_model(source: str | Path) -> Path | str:
-    """Directory of a built-in teacher or of one on disk; otherwise the text, as a hub id."""
-    built_in = BUILT_IN_TEACHERS / str(source)
-    if str(source) and "/" not in str(source) and built_in.is_dir():
-        return built_in
+    """Directory of a built-in model or of one on disk; otherwise the text, as a hub id."""
+    for place in (BUILT_IN_TEACHERS, BUILT_IN_STUDENTS):
+        if str(source) and "/" not in str(source) and (place / str(source)).is_dir():
+            return place / str(source)
     if Path(source).exists():
         return Path(source)
     text = str(source)
