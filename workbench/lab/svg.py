@@ -133,13 +133,15 @@ class _Frame:
         """Room for the lowest value and somewhat more than twice of it.
 
         A fresh model guesses evenly; with its first points on the paper, the differences
-        that matter would be squeezed into the lowest quarter.
+        that matter would be squeezed into the lowest quarter. Where a curve ends is always
+        on it.
         """
         values = [value for points in curves for _, value in points] + list(levels)
         last = max([steps, *(points[-1][0] for points in curves if points)])
         if not values:
             return cls(last, 5.0, 22.0)
-        high = min(1.06 * max(values), 2.1 * min(values))
+        ends = [points[-1][1] for points in curves if points]
+        high = max(min(1.06 * max(values), 2.1 * min(values)), *(1.06 * end for end in ends), 0.0)
         return cls(last, min(0.93 * min(values), high / 2.25), high)
 
     def place(self, point: Point) -> tuple[float, float]:
