@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workbench.plots.layers import bands_figure, parts_figure, similarity_figure, start_figure
 from workbench.plots.run import (
     amino_acid_figure,
     ledger_figure,
@@ -11,18 +12,34 @@ from workbench.plots.run import (
     variants_figure,
 )
 from workbench.plots.style import COLOURS, LABELS, save
+from workbench.plots.temperature import (
+    calibration_figure,
+    entropy_figure,
+    gradient_figure,
+    substitution_figure,
+    sweep_figure,
+)
 from workbench.plots.world import distribution_figure, profile_figure
 
 __all__ = [
     "COLOURS",
     "LABELS",
     "amino_acid_figure",
+    "bands_figure",
+    "calibration_figure",
     "distribution_figure",
+    "entropy_figure",
+    "gradient_figure",
     "ledger_figure",
+    "parts_figure",
     "perplexity_figure",
     "profile_figure",
     "run_figures",
     "runtime_figure",
     "save",
+    "similarity_figure",
+    "start_figure",
+    "substitution_figure",
+    "sweep_figure",
     "variants_figure",
 ]
