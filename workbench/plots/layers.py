@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.plots.style import COLOURS, LABELS, STYLES, new_figure, round_ticks, set_title
+from workbench.plots.style import (
+    COLOURS,
+    LABELS,
+    STYLES,
+    label_ends,
+    new_figure,
+    round_ticks,
+    set_title,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +57,7 @@ def similarity_figure(table: np.ndarray, rows: str, columns: str) -> Figure:
 
 
 def start_figure(bands: Mapping[str, Band], references: Mapping[str, float]) -> Figure:
-    """Held-out perplexity before any training, a bar for each start.
+    """Held-out perplexity before any training, a dot for each start.
 
     Args:
         bands: by the name of the start; the first evaluation is shown.
@@ -58,10 +66,13 @@ def start_figure(bands: Mapping[str, Band], references: Mapping[str, float]) -> 
     figure, axes = new_figure(8.0, 1.2 + 0.46 * len(bands))
     names = list(bands)[::-1]
     values = [bands[name].mean(0) for name in names]
-    axes.barh(names, values, color=COLOURS["student"], height=0.62)
+    # Dots, not bars: on a logarithmic axis a bar has no beginning.
+    axes.scatter(values, range(len(names)), s=90, color=COLOURS["student"], zorder=3)
+    axes.set_yticks(range(len(names)), names, fontsize=12)
+    axes.grid(axis="y", color="#dddddd")
     for place, value in enumerate(values):
         axes.annotate(
-            f"{value:,.1f}", (value, place), (5, 0), textcoords="offset points", va="center",
+            f"{value:,.1f}", (value, place), (9, 0), textcoords="offset points", va="center",
             fontsize=11,
         )  # fmt: skip
     for name, value in references.items():
@@ -110,7 +121,7 @@ def bands_figure(bands: Mapping[str, Band], references: Mapping[str, float], tit
     axes.set_ylim(low, high)
     axes.set_xlabel("step")
     axes.set_ylabel("held-out perplexity (lower is better)")
-    _name_ends(axes, ends, low, high)
+    label_ends(axes, ends, low, high)
     set_title(figure, axes, title)
     return figure
 
@@ -143,17 +154,3 @@ def parts_figure(models: Mapping[str, Mapping[str, int]]) -> Figure:
     axes.set_xlabel("share of the parameters")
     axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0))
     return figure
-
-
-def _name_ends(axes, ends: Sequence[tuple[float, str, str]], low: float, high: float) -> None:
-    """Names at the right-hand end of their lines, moved apart where they would touch."""
-    least, placed = 0.062, []
-    for value, label, colour in sorted(ends):
-        at = np.log(value / low) / np.log(high / low)
-        at = max(at, placed[-1] + least) if placed else at
-        placed.append(at)
-        axes.annotate(
-            f"{label} {value:.2f}", (1.0, at), (8, 0), xycoords="axes fraction",
-            textcoords="offset points", color=colour, va="center", fontsize=11,
-            annotation_clip=False,
-        )  # fmt: skip

@@ -56,12 +56,12 @@ def perplexity_figure(
     measured = [line for line in lines if "validation" in line]
     steps = [line["step"] for line in measured]
     last = steps[-1] if steps else 1
-    ends: list[tuple[float, str]] = []
+    ends: list[tuple[float, str, str]] = []
     for name in ("uniform", "teacher", "oracle"):
         value = _reference(name, results)
         if value is not None:
             axes.axhline(value, color=COLOURS[name], linestyle=STYLES[name], linewidth=1.8)
-            ends.append((value, name))
+            ends.append((value, LABELS[name], COLOURS[name]))
     for name in ("baseline", "student"):
         values = [line["validation"][name]["perplexity"] for line in measured]
         axes.plot(
@@ -74,9 +74,9 @@ def perplexity_figure(
             markersize=6,
         )
         if values:
-            ends.append((values[-1], name))
+            ends.append((values[-1], LABELS[name], COLOURS[name]))
     axes.set_yscale("log")
-    shown = [v for v, _ in ends]
+    shown = [value for value, *_ in ends]
     lowest, highest = 0.9 * min(shown), 1.12 * max(shown)
     axes.set_ylim(lowest, highest)
     axes.set_yticks(ticks := round_ticks(lowest, highest), [f"{t:g}" for t in ticks])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,25 +73,26 @@ def set_title(figure: Figure, axes: Axes, title: str, below: str = "") -> None:
         figure.supxlabel(below, fontsize=9, color="#444444")
 
 
-def label_ends(axes: Axes, ends: list[tuple[float, str]], low: float, high: float) -> None:
-    """Names and values at the right-hand end of their lines, moved apart where they would touch."""
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], low: float, high: float) -> None:
+    """Names and values at the right-hand end of lines, moved apart where they would touch.
+
+    Args:
+        axes: with a logarithmic scale from ``low`` to ``high``.
+        ends: value, label and colour of each.
+        low: lower end of the scale.
+        high: upper end.
+    """
     least = 0.062
     placed: list[float] = []
-    for value, name in sorted(ends):
+    for value, label, colour in sorted(ends):
         at = math.log(value / low) / math.log(high / low)
         at = max(at, placed[-1] + least) if placed else max(at, 0.0)
         placed.append(at)
         axes.annotate(
-            f"{LABELS[name]} {value:.2f}",
-            (1.0, at),
-            (8, 0),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            color=COLOURS[name],
-            va="center",
-            fontsize=11,
+            f"{label} {value:.2f}", (1.0, at), (8, 0), xycoords="axes fraction",
+            textcoords="offset points", color=colour, va="center", fontsize=11,
             annotation_clip=False,
-        )
+        )  # fmt: skip
 
 
 def round_ticks(low: float, high: float) -> list[float]:

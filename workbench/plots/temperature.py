@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.plots.style import COLOURS, LABELS, MARKERS, STYLES, new_figure, set_title
-from workbench.worlds.proteins import AMINO_ACIDS
+from workbench.worlds.proteins import AMINO_ACIDS, background
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,16 +83,17 @@ def gradient_figure(
 
 
 def substitution_figure(tables: Mapping[str, np.ndarray]) -> Figure:
-    """Who else could stand there: the share of each other residue, given the favourite.
+    """Who else could stand there: each other residue against its natural frequency.
 
     Args:
         tables: by title, of `answers.substitutions`, ``[20, 20]``; at most three.
     """
     figure, all_axes = new_figure(4.6 * len(tables), 4.9, columns=len(tables))
     order = [AMINO_ACIDS.index(a) for a in CHEMICAL_ORDER]
-    highest = max(np.nanquantile(table, 0.98) for table in tables.values())
+    odds = {title: table / background()[None, :] for title, table in tables.items()}
+    highest = max(np.nanquantile(table, 0.99) for table in odds.values())
     all_axes = [all_axes] if len(tables) == 1 else list(all_axes)
-    for axes, (title, table) in zip(all_axes, tables.items(), strict=True):
+    for axes, (title, table) in zip(all_axes, odds.items(), strict=True):
         image = axes.imshow(table[np.ix_(order, order)], cmap="cividis", vmin=0, vmax=highest)
         axes.set_xticks(range(20), CHEMICAL_ORDER)
         axes.set_yticks(range(20), CHEMICAL_ORDER)
@@ -101,7 +102,7 @@ def substitution_figure(tables: Mapping[str, np.ndarray]) -> Figure:
         axes.set_title(title, fontsize=13, fontweight="bold", loc="left")
     all_axes[0].set_ylabel("the residue that is asked for")
     bar = figure.colorbar(image, ax=all_axes, shrink=0.8)
-    bar.set_label("share of the remaining probability")
+    bar.set_label("times its natural frequency")
     return figure
 
 
@@ -114,7 +115,7 @@ def calibration_figure(curves: Mapping[str, Calibration], colours: Mapping[str, 
     """
     figure, axes = new_figure(6.4, 4.8)
     axes.plot([0, 1], [0, 1], color=COLOURS["uniform"], linestyle="-.", linewidth=1.5)
-    axes.annotate("honest", (0.93, 0.95), color=COLOURS["uniform"], fontsize=11, ha="right")
+    axes.annotate("honest", (0.9, 0.95), color=COLOURS["uniform"], fontsize=11, ha="right")
     markers = "os^Dv"
     for number, (label, curve) in enumerate(curves.items()):
         axes.plot(
@@ -126,7 +127,7 @@ def calibration_figure(curves: Mapping[str, Calibration], colours: Mapping[str, 
     axes.set_ylim(0, 1)
     axes.set_xlabel("how sure the model says it is")
     axes.set_ylabel("how often it is right")
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="lower right")
     set_title(figure, axes, "Calibration of the first choice")
     return figure
 
