@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from workbench.lab.ledger import Ledger
 from workbench.lab.panel import RunPanel
 
-__all__ = ["RunPanel"]
+__all__ = ["Ledger", "RunPanel"]
