@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from workbench import corpora, workshop
+from torch import nn
+
+from workbench import corpora, models, workshop
 from workbench.config import RunConfig
 from workbench.corpora import Batch
 from workbench.metrics import Quality
@@ -33,6 +35,7 @@ class Learned:
         perplexity: held-out, at these steps.
         quality: at the last step.
         parameters: of the student.
+        student: the model itself, in eval mode.
     """
 
     config: RunConfig
@@ -40,6 +43,7 @@ class Learned:
     perplexity: tuple[float, ...]
     quality: Quality
     parameters: int
+    student: nn.Module = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def learn(
         steps=tuple(marks),
         perplexity=tuple(quality.perplexity for quality in measured),
         quality=measured[-1],
-        parameters=sum(p.numel() for p in shop.student.student.parameters()),
+        parameters=models.parameters(shop.student.student),
+        student=shop.student.student.eval(),
     )
 
 
