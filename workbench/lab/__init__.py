@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
+from workbench.lab.explorer import Explorer
 from workbench.lab.ledger import Ledger
 from workbench.lab.panel import RunPanel
 
-__all__ = ["Ledger", "RunPanel"]
+__all__ = ["Explorer", "Ledger", "RunPanel"]

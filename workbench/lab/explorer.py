@@ -1,0 +1,300 @@
+"""The T/α explorer: one position of one example, and what temperature and α make of it.
+
+    >>> from workbench.lab import Explorer
+    >>> Explorer("T=10;alpha=0.1;T2=off;protein=3;position=14")
+
+All that depends on T and α is computed in the browser (``distillation.js``), so that a
+slider's move is on the screen in the same frame. The kernel is asked for another example
+only. Where there is no JavaScript, a picture of the same state stands in its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from workbench.errors import UsageError, WorkbenchError
+from workbench.lab import explorer_svg, registry
+from workbench.lab.examples import SEQUENCES, Example, Pair, figures, given
+from workbench.lab.presets import (
+    HIGHEST_TEMPERATURE,
+    LARGEST_LOGIT,
+    LOWEST_TEMPERATURE,
+    PRESETS,
+    PROTEINS,
+    State,
+    change_state,
+    format_state,
+    parse_state,
+)
+from workbench.lab.publisher import Publisher
+from workbench.worlds.proteins import AMINO_ACIDS
+
+HERE = Path(__file__).parent
+WIDGET = "application/vnd.jupyter.widget-view+json"
+#: One module in three files: mathematics, state strings, what is seen.
+MODULE = "\n".join(
+    (HERE / name).read_text(encoding="utf-8")
+    for name in ("distillation.js", "state.js", "explorer.js")
+)
+log = logging.getLogger(__name__)
+
+
+class Explorer(anywidget.AnyWidget):
+    """Oracle, teacher, student and label at one position, with T and α under one's hand.
+
+    An explorer made by a cell that is run again replaces the one that the cell made before.
+
+    Args:
+        state: what to show, see `presets.parse_state`.
+        teacher: as `models.load_causal_lm` takes it; one token a residue.
+        student: likewise, such as the ``student/`` of a run.
+        name: a new explorer closes the open one of the same name; by default the cell's.
+
+    Raises:
+        UsageError: if the state is wrong, or a model has another vocabulary.
+        WorkbenchError: if a model cannot be loaded.
+
+    Attributes:
+        state: the present state as a string; can be set, and follows the browser.
+        name: name of the explorer.
+        problem: the last error in the browser's panel; empty if all went well since.
+    """
+
+    # Texts, not paths: a path would be watched by a thread that keeps every widget alive
+    # (anywidget issue 929).
+    _esm = MODULE
+    _css = (HERE / "explorer.css").read_text(encoding="utf-8")
+
+    state = traitlets.Unicode("").tag(sync=True)
+    _example = traitlets.Dict().tag(sync=True)
+    _presets = traitlets.List().tag(sync=True)
+    _limits = traitlets.Dict().tag(sync=True)
+    _picture = traitlets.Unicode("").tag(sync=True)
+
+    def __init__(
+        self,
+        state: str = "",
+        *,
+        teacher: str = "protgpt2",
+        student: str = "protgpt2-tiny",
+        name: str | None = None,
+    ) -> None:
+        wanted = parse_state(state)  # before the models are loaded: a typing error costs no time
+        pair = Pair(teacher, student)
+        self._open(pair, pair.example(wanted), wanted, name)
+
+    @classmethod
+    def from_logits(
+        cls,
+        symbols: Any,
+        teacher_logits: Any,
+        student_logits: Any,
+        label: Any,
+        *,
+        oracle: Any = None,
+        tokens: int | None = None,
+        sequences: int = SEQUENCES,
+        state: str = "",
+        name: str | None = None,
+    ) -> Explorer:
+        """An explorer of any vocabulary.
+
+        Of a large one, the most probable symbols are shown and the others as one bar;
+        entropies, gradients and norms are over all.
+
+        Args:
+            symbols: names, as many as the vocabulary has.
+            teacher_logits: ``[vocabulary]`` or ``[positions, vocabulary]``.
+            student_logits: likewise.
+            label: index of the true symbol, or ``[positions]`` of them.
+            oracle: probabilities of the truth, of the shape of the logits.
+            tokens: scored tokens of a sequence, for batchmean and sum; by default the
+                number of positions.
+            sequences: of a batch, for sum.
+            state: what to show, without protein and sequence.
+            name: see `Explorer`.
+
+        Raises:
+            UsageError: if shapes differ, numbers are not finite or the state is wrong.
+        """
+        example = given(
+            symbols, teacher_logits, student_logits, label,
+            oracle=oracle, tokens=tokens, sequences=sequences,
+        )  # fmt: skip
+        self = cls.__new__(cls)
+        self._open(None, example, parse_state(state), name)
+        return self
+
+    def _open(self, pair: Pair | None, example: Example, state: State, name: str | None) -> None:
+        self._pair = pair
+        self._loaded = example
+        self._check_source(state)
+        text = self._canonical(state)
+        self._closed = False
+        self._lock = threading.RLock()
+        self._asked: str | None = None
+        self._from_browser = threading.local()
+        self._shown: Any = None
+        self._publisher = Publisher(self._catch_up)
+        super().__init__(
+            state=text,
+            _example=example.pack(),
+            _presets=[vars(p) for p in PRESETS],
+            _limits={
+                "temperature": [LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE],
+                "logit": LARGEST_LOGIT,
+                "proteins": PROTEINS,
+                "residues": AMINO_ACIDS,
+                "longest": pair.longest if pair else 0,
+            },
+            _picture=secrets.token_hex(8),
+        )
+        self.problem = ""
+        self.on_msg(self._on_message)
+        self.observe(lambda _: self._publisher.poke(), names="state")
+        self.name = name or "/".join(filter(None, (registry.cell(), "explorer")))
+        registry.claim(self.name, self)
+
+    # -- by hand
+
+    def set(self, **parts: Any) -> None:
+        """Change parts of the state: ``set(T=4, alpha=0.1, T2=False, position=14)``.
+
+        Raises:
+            UsageError: if a part is unknown or wrong; nothing is changed then.
+        """
+        with self._lock:
+            self.state = format_state(change_state(parse_state(self.state), parts))
+
+    def numbers(self) -> dict[str, Any]:
+        """All figures at the present state, computed in Python: see `examples.figures`."""
+        with self._lock:
+            return figures(self._loaded, self._loaded.resolve(parse_state(self.state)))
+
+    def svg(self) -> str:
+        """A picture of the present state, without JavaScript."""
+        with self._lock:
+            example, state = self._loaded, self._loaded.resolve(parse_state(self.state))
+        return explorer_svg.picture(example, state, figures(example, state))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until what the browser asked for is there; False after ``timeout`` seconds."""
+        return self._publisher.flush(timeout)
+
+    def close(self) -> None:
+        """End the thread and close the widget. Twice is once."""
+        if self.__dict__.get("_closed", True):
+            return
+        self._closed = True
+        registry.release(self)
+        self._publisher.close()
+        super().close()
+
+    def __repr__(self) -> str:
+        """One line, shown where there are no widgets."""
+        return f"Explorer({self.state!r})"
+
+    # -- shown
+
+    def _ipython_display_(self) -> None:
+        """The picture and the widget, one above the other; the widget hides the picture.
+
+        In one output they would exclude each other: nbconvert takes the widget wherever a
+        notebook holds its state, and shows nothing where the widgets' scripts cannot be
+        fetched.
+        """
+        from IPython.display import display
+
+        if self._closed:
+            print(f"{self!r}, closed")
+            return
+        self._shown = display(self._framed_picture(), raw=True, display_id=True)
+        data, metadata = super()._repr_mimebundle_()
+        data["text/plain"] = "The picture above moves where this notebook is run."
+        display(data, metadata=metadata, raw=True)
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The widget, and the picture for those who cannot show one."""
+        data, metadata = super()._repr_mimebundle_()
+        return {**data, "image/svg+xml": self.svg()}, metadata
+
+    def _framed_picture(self) -> dict[str, str]:
+        return {
+            "text/html": f'<div data-workbench-picture="{self._picture}">{self.svg()}</div>',
+            "text/plain": repr(self),
+        }
+
+    # -- the state's way in
+
+    @traitlets.validate("state")
+    def _validate(self, proposal: Any) -> str:
+        """A state that can be shown, loaded; one from the browser never loads anything."""
+        state = parse_state(proposal["value"])
+        if getattr(self._from_browser, "now", False):
+            # Of an example that Python has meanwhile replaced: the browser will be told.
+            stale = self._pair is not None and state.source != self._loaded.source
+            return self.state if stale else self._canonical(state)
+        with self._lock:
+            self._check_source(state)
+            if self._pair is None or state.source == self._loaded.source:
+                return self._canonical(state)
+            example = self._pair.example(state)
+            text = _canonical(example, state)
+            self._loaded, self._example = example, example.pack()
+            return text
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """What the browser has set; called on whatever thread the kernel likes."""
+        self._from_browser.now = True
+        try:
+            super().set_state({k: v for k, v in sync_data.items() if k == "state"})
+        except UsageError:
+            log.warning("the browser sent a state that is none: %.200s", sync_data.get("state"))
+        finally:
+            self._from_browser.now = False
+
+    def _on_message(self, _widget: Any, content: Any, _buffers: Any) -> None:
+        """The browser wants another example; the last wish counts."""
+        if isinstance(content, dict) and isinstance(content.get("want"), str):
+            self._asked = content["want"]
+            self._publisher.poke()
+
+    # -- the publisher's thread
+
+    def _catch_up(self) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            try:
+                self.state = asked
+                self.problem = ""
+            except WorkbenchError as error:
+                self.problem = str(error)
+            except Exception as error:
+                log.exception("the explorer could not load an example")
+                self.problem = f"{type(error).__name__}: {error}"
+            self.send({"asked": asked, "problem": self.problem})
+        if self._shown is not None:
+            self._shown.update(self._framed_picture(), raw=True)
+
+    # -- parts
+
+    def _check_source(self, state: State) -> None:
+        if self._pair is None and state.source != State().source:
+            raise UsageError(
+                f"the state asks for {state.source}, and this explorer shows logits that were "
+                "given; leave it out"
+            )
+
+    def _canonical(self, state: State) -> str:
+        return _canonical(self._loaded, state)
+
+
+def _canonical(example: Example, state: State) -> str:
+    return format_state(example.abbreviate(example.resolve(state)))
