@@ -82,7 +82,13 @@ def distill(
     teacher: TeacherOption = None,
     data: Data = None,
     column: Column = None,
-    init: Annotated[str, typer.Option(help="How the student starts: random.")] = "random",
+    init: Annotated[
+        str,
+        typer.Option(
+            help="How the student starts: random, or with layers of its teacher: 2i, 2i+1, "
+            "distilbert, first, last, spaced (first:4 for four layers), or a map such as 0,2,4,6."
+        ),
+    ] = "random",
     batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     cached: Annotated[

@@ -6,10 +6,9 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from workbench import losses, recipes
+from workbench import layer_maps, losses, recipes
 from workbench.errors import UsageError, WorkbenchError
 
-INITIALISATIONS = ("random",)
 SEED_LIMIT = 2**32
 
 
@@ -28,7 +27,8 @@ class RunConfig:
         teacher: name, directory or hub id.
         data: world, file or hub id.
         column: of a table of sequences; None looks for the usual names.
-        init: how the student starts.
+        init: how the student starts: ``random``, or a layer map as `layer_maps.parse` reads it.
+            With a map the student is as wide as its teacher, with as many layers as the map has.
         batch_size: sequences a step.
         learning_rate: peak.
         warmup: steps.
@@ -72,11 +72,7 @@ class RunConfig:
             losses.check_alpha(self.alpha)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        if self.init not in INITIALISATIONS:
-            raise UsageError(
-                f"init is {self.init!r}; expected {' or '.join(INITIALISATIONS)}: the students of "
-                f"{self.recipe} are narrower than their teacher, so no layer can be copied"
-            )
+        layer_maps.check(self.init)
         for name in (
             "steps", "batch_size", "validation_sequences", "log_every", "evaluate_every",
             "checkpoint_every",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
+from workbench.initialisation import Initialisation as Initialisation
+from workbench.initialisation import initialise as initialise
+from workbench.initialisation import layer_list
 from workbench.recipes.recipe import Shape
 
 if TYPE_CHECKING:
@@ -66,6 +70,42 @@ def build_causal_lm(shape: Shape, *, activation: str, seed: int, end_of_text: in
     # scored: a causal model needs no mask. Only generation has to be told.
     model.generation_config.pad_token_id = end_of_text
     return model.eval()
+
+
+def build_like(teacher: PreTrainedModel, layers: int, *, seed: int) -> PreTrainedModel:
+    """A fresh model of the teacher's kind and width with another number of layers, no dropout.
+
+    The same seed gives the same weights; the process-wide random state is left as it was.
+    """
+    config = copy.deepcopy(teacher.config)
+    config.num_hidden_layers = layers
+    for name, value in vars(config).items():
+        if isinstance(value, float) and ("dropout" in name or name.endswith("_pdrop")):
+            setattr(config, name, 0.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = type(teacher)(config)
+    if teacher.can_generate():
+        student.generation_config.pad_token_id = teacher.generation_config.pad_token_id
+    return student.eval()
+
+
+def parts(shape: Shape) -> dict[str, int]:
+    """Parameters of a GPT-2 of that shape by part: embeddings, layers, norm and head.
+
+    The head is tied to the table of tokens and so costs nothing.
+    """
+    with torch.device("meta"):
+        from transformers import GPT2LMHeadModel
+
+        model = GPT2LMHeadModel(gpt2_config(shape, activation="gelu_new"))
+    place = layer_list(model)
+    found = {"embeddings": 0, "layers": 0, "norm and head": 0}
+    for name, parameter in model.named_parameters():
+        embedding = name.endswith(("wte.weight", "wpe.weight"))
+        part = "layers" if name.startswith(f"{place}.") else "norm and head"
+        found["embeddings" if embedding else part] += parameter.numel()
+    return found
 
 
 def count_parameters(shape: Shape, *, activation: str = "gelu_new") -> int:

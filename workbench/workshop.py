@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from workbench import corpora, models, recipes
+from workbench import corpora, layer_maps, models, recipes
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Corpus, Rows
 from workbench.distiller import Distiller, Schedule
+from workbench.layer_maps import LayerMap
 from workbench.progress import Progress
 from workbench.teacher_cache import LiveTeacher, Teacher, open_cache
 
@@ -55,7 +56,9 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     corpus = load_corpus(config)
     for note in corpus.notes:
         progress.note(f"note: {note}")
-    shape = student_shape(config, teacher_model, len(tokenizer))
+    depth = teacher_model.config.num_hidden_layers
+    layer_map = layer_maps.parse(config.init, depth)
+    shape = student_shape(config, teacher_model, len(tokenizer), layer_map)
     form = corpora.format_of(teacher_model.config)
     train, validation = corpora.tokenise_split(corpus, tokenizer, form, shape.positions)
     pad = tokenizer.eos_token_id
@@ -75,11 +78,17 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     variant = recipe.variant(config.variant)
 
     def build() -> object:
-        student = models.build_causal_lm(
-            shape, activation=scale.activation, seed=config.seed, end_of_text=pad
-        )
+        if layer_map is None:
+            student = models.build_causal_lm(
+                shape, activation=scale.activation, seed=config.seed, end_of_text=pad
+            )
+        else:
+            student = models.build_like(teacher_model, shape.layers, seed=config.seed)
+            reports.append(models.initialise(student, teacher_model, layer_map))
         student.config.sequence_format = form
         return student
+
+    reports: list[models.Initialisation] = []
 
     def distiller(objective, teacher, alpha) -> Distiller:
         return Distiller(
@@ -108,7 +117,10 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
         # The baseline always learns the right labels, whatever the variant does to its own.
         baseline=distiller(recipe.variant("corrected").objective, None, 1.0),
     )
+    if reports:
+        progress.note(f"note: {reports[0]}; the baseline has the same start")
     models.check_frozen(teacher_model, shop.student.student)
+    models.check_frozen(teacher_model, shop.baseline.student)
     return shop
 
 
@@ -122,13 +134,27 @@ def load_corpus(config: RunConfig) -> Corpus:
     )
 
 
-def student_shape(config: RunConfig, teacher_model, tokens: int) -> recipes.Shape:
+def student_shape(
+    config: RunConfig, teacher_model, tokens: int, layer_map: LayerMap | None
+) -> recipes.Shape:
     """The recipe's student with the teacher's vocabulary and at most its context.
+
+    With a layer map: as wide as the teacher, because a narrower layer cannot hold a copy,
+    and with as many layers as the map has entries.
 
     With the vocabulary of the teacher's embedding, not of its tokenizer: the two
     differ where the table is padded, and the soft loss needs equal widths.
     """
     shape = recipes.get(config.recipe).scale(config.scale).student
+    if layer_map is not None:
+        own = teacher_model.config
+        return recipes.Shape(
+            layers=len(layer_map),
+            heads=own.num_attention_heads,
+            width=own.hidden_size,
+            positions=getattr(own, "max_position_embeddings", shape.positions),
+            vocabulary=own.vocab_size,
+        )
     context = getattr(teacher_model.config, "max_position_embeddings", shape.positions)
     return replace(
         shape,

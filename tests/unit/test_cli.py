@@ -115,7 +115,7 @@ def test_help_lists_the_commands(capsys):
         (["distill", "protgpt2-tiny", "--seed", "-1"], "seed is -1; expected"),
         (["distill", "protgpt2-tiny", "--variant", "fixed"], "no variant of protgpt2-tiny called"),
         (["distill", "protgpt2-tiny", "--scale", "huge"], "no scale of protgpt2-tiny called"),
-        (["distill", "protgpt2-tiny", "--init", "even"], "init is 'even'; expected random"),
+        (["distill", "protgpt2-tiny", "--init", "even"], "there is no layer map 'even'; expected"),
         (["distill", "protgpt2-tiny", "--learning-rate", "0"], "learning_rate is 0.0; expected"),
         (["distill", "protgpt2-tiny", "--batch-size", "0"], "batch_size is 0; expected"),
         (["distill", "protgpt2-tiny", "--tempo", "2"], "o such option"),
