@@ -1,13 +1,9 @@
 """Which classical mistakes a learner's distillation loss makes, found from its values alone.
 
-The loss is written once, with a switch wherever people go wrong: T², the order of
-KL's arguments, the axis of the softmax, what a sum is divided by, which positions
-count. Every setting of the switches, up to three away from the right one, gives a
-value for each of three small batches; the settings whose values are the learner's
-in all three, to a relative 1e-6, are what the learner may have written, and of
-these the one with the fewest mistakes is named. Batch, length and vocabulary are
-different everywhere and T is no round number, so that no two mistakes agree by
-accident.
+The loss is written once, with a switch wherever people go wrong (`switched_loss`).
+Every setting of the switches gives a value for each of three small batches; the
+settings whose values are the learner's in all three, to a relative 1e-6, are what
+the learner may have written, and of these the one with the fewest mistakes is named.
 
 Only the learner's function is called, never read: however it is written, what
 counts is what it computes.
@@ -15,17 +11,15 @@ counts is what it computes.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from workbench.lessons.question import Outcome, Wrong, call
+from workbench.lessons.switched_loss import DISTILLATION_LOSS, MOST, SOFT_LOSS, Task
 
 #: What each mistake does to the loss.
 SENTENCES = {
@@ -98,7 +92,6 @@ _EITHER_TERM = frozenset(
      "all tokens", "mean of means", "padding", "one too far", "backwards"]
 )  # fmt: skip
 _NUMERALS = {2: "Two", 3: "Three"}
-_MOST = 3
 
 
 # ---------------------------------------------------------------------- what is asked
@@ -106,7 +99,7 @@ _MOST = 3
 
 def judge_soft_loss(function: Callable) -> Outcome:
     """Judge ``soft_loss(student_logits, teacher_logits, T)`` on ``[rows, vocabulary]``."""
-    return _judge(function, _ROWS, _row_arguments, _row_loss, _row_candidates, _row_example())
+    return _judge(function, SOFT_LOSS)
 
 
 def judge_distillation_loss(function: Callable) -> Outcome:
@@ -114,163 +107,99 @@ def judge_distillation_loss(function: Callable) -> Outcome:
 
     Logits are ``[batch, length, vocabulary]``, ids ``[batch, length]``, lengths ``[batch]``.
     """
-    return _judge(
-        function, _BATCHES, _batch_arguments, _batch_loss, _batch_candidates, _batch_example()
-    )
+    return _judge(function, DISTILLATION_LOSS)
 
 
-def soft_loss_mistakes(values: Sequence[float], tolerance: float = 1e-6) -> tuple[str, ...] | None:
-    """Keys of `SENTENCES` that explain the values on the row batches; None if nothing does."""
-    return _explain(_row_candidates(), values, tolerance)
+def explain(task: Task, values: Sequence[float], tolerance: float = 1e-6) -> tuple[str, ...] | None:
+    """The smallest set of mistakes that gives these values on the batches of a task.
 
+    Args:
+        task: `SOFT_LOSS` or `DISTILLATION_LOSS`.
+        values: one for each of its batches.
+        tolerance: relative.
 
-def distillation_loss_mistakes(
-    values: Sequence[float], tolerance: float = 1e-6
-) -> tuple[str, ...] | None:
-    """Keys of `SENTENCES` that explain the values on the padded batches; None if nothing does."""
-    return _explain(_batch_candidates(), values, tolerance)
-
-
-# ---------------------------------------------------------------------- data
-
-
-@dataclass(frozen=True)
-class _Case:
-    """A small batch: logits ``[rows, vocabulary]`` or ``[batch, length, vocabulary]``."""
-
-    student: Tensor
-    teacher: Tensor
-    temperature: float
-    ids: Tensor | None = None
-    lengths: Tensor | None = None
-    alpha: float = 0.0
-
-
-def _case(
-    seed: int, shape: tuple[int, ...], temperature: float, lengths=None, alpha: float = 0.0
-) -> _Case:
-    generator = torch.Generator().manual_seed(seed)
-    # Numbers that float32 holds exactly, so that a function which insists on float32 gets the
-    # same batch; the teacher is somewhat like the student, as teachers are.
-    student = (2.5 * torch.randn(shape, generator=generator)).double()
-    teacher = (0.5 * student + 2.5 * torch.randn(shape, generator=generator)).float().double()
-    if lengths is None:
-        return _Case(student, teacher, temperature)
-    ids = torch.randint(shape[-1], shape[:2], generator=generator)
-    return _Case(student, teacher, temperature, ids, torch.tensor(lengths), alpha)
-
-
-_ROWS = (_case(1, (4, 7), 1.7), _case(2, (6, 5), 2.6), _case(3, (5, 8), 4.3))
-_BATCHES = (
-    _case(4, (3, 6, 5), 1.7, (6, 3, 4), 0.3),
-    _case(5, (2, 7, 4), 2.6, (4, 7), 0.45),
-    _case(6, (4, 5, 6), 4.3, (2, 5, 3, 4), 0.2),
-)
-
-
-def _row_arguments(case: _Case, dtype: torch.dtype) -> tuple[Tensor, tuple]:
-    student = case.student.to(dtype, copy=True).requires_grad_()
-    # A copy of the leaf, so that a function may divide its arguments in place.
-    return student, (student.clone(), case.teacher.to(dtype, copy=True), case.temperature)
-
-
-def _batch_arguments(case: _Case, dtype: torch.dtype) -> tuple[Tensor, tuple]:
-    student, (logits, teacher, temperature) = _row_arguments(case, dtype)
-    ids, lengths = case.ids.clone(), case.lengths.clone()
-    return student, (logits, teacher, ids, lengths, temperature, case.alpha)
-
-
-def _row_example() -> tuple[_Case, str]:
-    text = (
-        "student_logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]])\n"
-        "teacher_logits = torch.tensor([[3.0, 1.0, 0.0], [0.0, 0.0, 2.0]])\n"
-        "soft_loss(student_logits, teacher_logits, 2.0)"
-    )
-    student, teacher = _example_logits()
-    return _Case(student, teacher, 2.0), text
-
-
-def _batch_example() -> tuple[_Case, str]:
-    text = (
-        "student_logits = torch.tensor([[[2.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]],\n"
-        "                               [[0.0, 1.0, 0.0], [2.0, 0.0, 1.0], [0.0, 0.0, 0.0]]])\n"
-        "teacher_logits = torch.tensor([[[3.0, 1.0, 0.0], [0.0, 0.0, 2.0], [0.0, 1.0, 0.0]],\n"
-        "                               [[0.0, 0.0, 2.0], [3.0, 1.0, 0.0], [0.0, 0.0, 0.0]]])\n"
-        "input_ids, lengths = torch.tensor([[0, 2, 1], [1, 0, 0]]), torch.tensor([3, 2])\n"
-        "distillation_loss(student_logits, teacher_logits, input_ids, lengths, 2.0, 0.5)"
-    )
-    (first, second), (third, fourth) = _example_logits()
-    zero, x, y = torch.zeros_like(first), first.new_tensor([1, 0, 0]), first.new_tensor([0, 1, 0])
-    student = torch.stack([torch.stack([first, second, x]), torch.stack([second, first, zero])])
-    teacher = torch.stack([torch.stack([third, fourth, y]), torch.stack([fourth, third, zero])])
-    ids, lengths = torch.tensor([[0, 2, 1], [1, 0, 0]]), torch.tensor([3, 2])
-    return _Case(student, teacher, 2.0, ids, lengths, 0.5), text
-
-
-def _example_logits() -> tuple[Tensor, Tensor]:
-    return (
-        torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]], dtype=torch.float64),
-        torch.tensor([[3.0, 1.0, 0.0], [0.0, 0.0, 2.0]], dtype=torch.float64),
-    )
+    Returns:
+        Keys of `SENTENCES`; a mistake of one term only is followed by " @ hard" or
+        " @ soft". Empty if the values are right, None if nothing explains them.
+    """
+    given = torch.tensor(values, dtype=torch.float64)
+    candidates = task.candidates()
+    best: frozenset[str] | None = None
+    for hard_weight, soft_weight, mistake in candidates.weights:
+        total = (
+            hard_weight * candidates.hard_values[:, None]
+            + soft_weight * candidates.soft_values[None]
+        )
+        near = ((total - given).abs() <= tolerance * given.abs()).all(-1)
+        for i, j in near.nonzero().tolist():
+            found = _together(candidates.hard[i], candidates.soft[j])
+            found |= {mistake} if mistake else set()
+            if best is None or len(found) < len(best):
+                best = found
+    if best is None or len(best) > MOST:
+        return None
+    order = list(SENTENCES)
+    return tuple(sorted(best, key=lambda key: order.index(key.partition(" @ ")[0])))
 
 
 # ---------------------------------------------------------------------- the verdict
 
 
-def _judge(
-    function: Callable,
-    cases: Sequence[_Case],
-    arguments: Callable[[_Case, torch.dtype], tuple[Tensor, tuple]],
-    reference: Callable[[_Case, Tensor], Tensor],
-    candidates: Callable[[], _Candidates],
-    example: tuple[_Case, str],
-) -> Outcome:
-    students, results, dtype = _run(function, cases, arguments)
+def _judge(function: Callable, task: Task) -> Outcome:
+    students, results = _run(function, task)
     tolerance = 1e-6 if all(r.dtype == torch.float64 for r in results) else 2e-4
     values = [float(result.detach()) for result in results]
-    expected = [float(reference(case, case.student)) for case in cases]
+    expected = [float(task.loss(case, case.student)) for case in task.cases]
     if _close(values, expected, tolerance):
-        return _judge_gradient(cases, students, results, reference, 10 * tolerance)
-    found = _explain(candidates(), values, tolerance)
+        _check_gradients(task, students, results, 10 * tolerance)
+        return Outcome("correct", "Value and gradient agree with the reference on three batches.")
+    found = explain(task, values, tolerance)
     if found:
         return Outcome("wrong", _sentence(found))
     ratios = [value / right for value, right in zip(values, expected, strict=True)]
     if _close(ratios, [ratios[0]] * len(ratios), 10 * tolerance):
         return Outcome(
-            "wrong", f"The loss is {ratios[0]:.6g} times what it should be, in every batch: a "
-            "constant factor too much."
-        )  # fmt: skip
-    case, text = example
-    given = float(call(function, *arguments(case, dtype)[1]))
-    right = float(reference(case, case.student))
+            "wrong",
+            f"The loss is {ratios[0]:.6g} times what it should be, in every batch: a constant "
+            "factor that does not belong there.",
+        )
     return Outcome(
         "wrong",
-        "The value is wrong, and it is none of the well-known mistakes. Compare by hand:",
-        f"{text}\nexpected  {right:.6f}\nyours     {given:.6f}",
+        "The value is wrong, and it is none of the well-known mistakes. Work out this example by "
+        "hand, step by step:",
+        _compared(function, task),
     )
 
 
-def _run(
-    function: Callable,
-    cases: Sequence[_Case],
-    arguments: Callable[[_Case, torch.dtype], tuple[Tensor, tuple]],
-) -> tuple[list[Tensor], list[Tensor], torch.dtype]:
-    """Leaves and results; in float32 if float64 makes the function fail."""
+def _run(function: Callable, task: Task) -> tuple[list[Tensor], list[Tensor]]:
+    """The student's logits and the loss on every batch; in float32 if float64 makes it fail."""
     failure: Wrong | None = None
     for dtype in (torch.float64, torch.float32):
         students, results = [], []
         try:
-            for case in cases:
-                student, given = arguments(case, dtype)
+            for case in task.cases:
+                student, given = task.arguments(case, dtype)
                 students.append(student)
-                results.append(_checked(call(function, *given), case))
-            return students, results, dtype
+                results.append(_checked(call(function, *given)))
+            return students, results
         except Wrong as error:
             failure = failure or error
     raise failure
 
 
-def _checked(result: Any, case: _Case) -> Tensor:
+def _compared(function: Callable, task: Task) -> str:
+    """The example's code, the right value and the learner's; the code shown is the code run."""
+    setup, _, line = task.example.rpartition("\n")
+    name = line.partition("(")[0]
+    values = []
+    for one in (lambda *given: task.loss(case := task.case(*given), case.student), function):
+        scope = {"torch": torch, name: one}
+        exec(setup, scope)
+        values.append(float(eval(line, scope)))
+    return f"{task.example}\nexpected  {values[0]:.6f}\nyours     {values[1]:.6f}"
+
+
+def _checked(result: Any) -> Tensor:
     if not isinstance(result, Tensor):
         raise Wrong(
             f"The loss should be a tensor of no axes; it is a {type(result).__name__}, through "
@@ -294,14 +223,11 @@ def _checked(result: Any, case: _Case) -> Tensor:
     return result
 
 
-def _judge_gradient(
-    cases: Sequence[_Case],
-    students: Sequence[Tensor],
-    results: Sequence[Tensor],
-    reference: Callable[[_Case, Tensor], Tensor],
-    tolerance: float,
-) -> Outcome:
-    for case, student, result in zip(cases, students, results, strict=True):
+def _check_gradients(
+    task: Task, students: Sequence[Tensor], results: Sequence[Tensor], tolerance: float
+) -> None:
+    """Raise Wrong unless the gradients on the student's logits are right as well."""
+    for case, student, result in zip(task.cases, students, results, strict=True):
         gradient = None
         if result.requires_grad:
             (gradient,) = torch.autograd.grad(result, student, allow_unused=True)
@@ -312,13 +238,12 @@ def _judge_gradient(
                 "student would learn nothing."
             )
         leaf = case.student.clone().requires_grad_()
-        (expected,) = torch.autograd.grad(reference(case, leaf), leaf)
+        (expected,) = torch.autograd.grad(task.loss(case, leaf), leaf)
         if (gradient.double() - expected).norm() > tolerance * expected.norm():
             raise Wrong(
                 "The value is right, but the gradient on the student's logits is not: a part of "
                 "the way from the logits to the loss is cut, by `.detach()` or `torch.no_grad()`."
             )
-    return Outcome("correct", "Value and gradient agree with the reference on three batches.")
 
 
 def _sentence(found: Sequence[str]) -> str:
@@ -339,260 +264,6 @@ def _close(values: Sequence[float], others: Sequence[float], tolerance: float) -
     return all(math.isclose(a, b, rel_tol=tolerance) for a, b in pairs)
 
 
-# ---------------------------------------------------------------------- the loss, with switches
-
-Switches = Mapping[str, Sequence[tuple[Any, str | None]]]
-
-# Each switch: its settings and the mistake that each is. The first is right.
-_DISTRIBUTIONS: Switches = {
-    "softened": [("both", None), ("neither", "not softened"), ("student", "student only"),
-                 ("teacher", "teacher only"), ("after", "softened after")],
-    "direction": [("forward", None), ("reverse", "swapped")],
-    "first": [("logarithm", None), ("probability", "probabilities")],
-    "second": [("probability", None), ("exponential", "log_target")],
-    "formula": [("divergence", None), ("cross-entropy", "cross-entropy")],
-    "twice": [((), None), *(((who, when), "softmax twice")
-              for who in ("student", "teacher", "both") for when in ("before T", "after T"))],
-}  # fmt: skip
-_SCALES: Switches = {
-    "factor": [(lambda t: t**2, None), (lambda t: 1.0, "no T²"), (lambda t: t, "T for T²")],
-    "sign": [(1.0, None), (-1.0, "sign")],
-    "over vocabulary": [(False, None), (True, "vocabulary mean")],
-}
-_ROW_SWITCHES: Switches = {
-    **_DISTRIBUTIONS,
-    "axis": [("vocabulary", None), ("rows", "axis")],
-    **_SCALES,
-    "divisor": [("rows", None), ("one", "sum")],
-}
-_AXES = [("vocabulary", None), ("length", "axis"), ("length, shifted", "axis"), ("batch", "axis"),
-         ("rows", "axis")]  # fmt: skip
-_DIVISORS = [
-    ("own", None), ("scored", None), ("one", "sum"), ("sequences", "batchmean"),
-    ("all, shifted", "padded mean"), ("all", "padded mean"), ("tokens", "all tokens"),
-    ("each", "mean of means"),
-]  # fmt: skip
-_SOFT_SWITCHES: Switches = {
-    **_DISTRIBUTIONS,
-    "axis": _AXES,
-    **_SCALES,
-    "positions": [("scored", None), ("real", "last position"), ("padded", "padding"),
-                  ("one too far", "one too far"), ("all", "last position+padding"),
-                  ("later", "backwards"), ("later, padded", "backwards+padding")],
-    "divisor": _DIVISORS,
-}  # fmt: skip
-_HARD_SWITCHES: Switches = {
-    "softened": [(False, None), (True, "hard softened")],
-    "twice": [(False, None), (True, "softmax twice")],
-    "first": [("logarithm", None), ("probability", "probabilities")],
-    "axis": _AXES,
-    "factor": [(lambda t: 1.0, None), (lambda t: t**2, "hard T²")],
-    # Positions and the label of each: the next token, the same, the one before.
-    "positions": [(("scored", -1), None), (("padded", -1), "padding"),
-                  (("one too far", -1), "one too far"),
-                  (("real", 0), "unshifted"), (("scored", 0), "unshifted"),
-                  (("all", 0), "unshifted+padding"), (("padded", 0), "unshifted+padding"),
-                  (("later", 1), "backwards"), (("later, padded", 1), "backwards+padding")],
-    "divisor": _DIVISORS,
-}  # fmt: skip
-_WEIGHTS = [
-    (lambda a: (a, 1 - a), None), (lambda a: (1 - a, a), "α swapped"),
-    (lambda a: (a, 1.0), "no 1 − α"), (lambda a: (1.0, 1 - a), "no α"),
-    (lambda a: (1.0, 1.0), "no weights"),
-]  # fmt: skip
-
-
-def _settings(switches: Switches, most: int) -> Iterator[tuple[dict[str, Any], frozenset[str]]]:
-    """Every setting with at most ``most`` switches off the right one, and its mistakes."""
-    right = {name: options[0][0] for name, options in switches.items()}
-    for count in range(most + 1):
-        for names in itertools.combinations(switches, count):
-            for chosen in itertools.product(*(switches[name][1:] for name in names)):
-                mistakes = frozenset(
-                    part for _, mistake in chosen if mistake for part in mistake.split("+")
-                )
-                values = (value for value, _ in chosen)
-                yield right | dict(zip(names, values, strict=True)), mistakes
-
-
-def _divergence(
-    student: Tensor, teacher: Tensor, temperature: float, setting: Mapping[str, Any], dim: int
-) -> Tensor:
-    """A value for each row, nats; a softmax along ``dim``, the sum over the last axis."""
-    sides = {}
-    for name, logits in (("student", student), ("teacher", teacher)):
-        divisor = temperature if setting["softened"] in ("both", name) else 1.0
-        who, when = setting["twice"] or ("", "")
-        again = who in ("both", name)
-        if again and when == "before T":
-            logits = logits.softmax(dim)
-        logits = logits / divisor
-        if again and when == "after T":
-            logits = logits.softmax(dim)
-        after = temperature if setting["softened"] == "after" else 1.0
-        sides[name] = (logits.log_softmax(dim) / after, logits.softmax(dim) / after)
-    first, second = sides["student"], sides["teacher"]
-    if setting["direction"] == "reverse":
-        first, second = second, first
-    given = first[0] if setting["first"] == "logarithm" else first[1]
-    target = second[1]
-    if setting["second"] == "exponential":
-        return (target.exp() * (target - given)).sum(-1)
-    if setting["formula"] == "cross-entropy":
-        return -(target * given).sum(-1)
-    return (torch.xlogy(target, target) - target * given).sum(-1)
-
-
-def _row_value(case: _Case, student: Tensor, setting: Mapping[str, Any]) -> Tensor:
-    dim = {"vocabulary": -1, "rows": 0}[setting["axis"]]
-    values = _divergence(student, case.teacher, case.temperature, setting, dim)
-    divisor = len(student) if setting["divisor"] == "rows" else 1
-    return values.sum() / divisor * _scale(case, setting)
-
-
-def _scale(case: _Case, setting: Mapping[str, Any]) -> float:
-    vocabulary = case.student.shape[-1] if setting["over vocabulary"] else 1
-    return setting["factor"](case.temperature) * setting["sign"] / vocabulary
-
-
-def _soft_value(case: _Case, student: Tensor, setting: Mapping[str, Any]) -> Tensor:
-    grid = _soft_grid(case, student, setting)
-    return _average(case, grid, setting["positions"], setting["divisor"]) * _scale(case, setting)
-
-
-def _soft_grid(case: _Case, student: Tensor, setting: Mapping[str, Any]) -> Tensor:
-    """A value for each position, ``[batch, length]``, 0 where it does not count."""
-
-    def rows(student: Tensor, teacher: Tensor, dim: int) -> Tensor:
-        return _divergence(student, teacher, case.temperature, setting, dim)
-
-    return _on_positions(case, setting["positions"], setting["axis"], rows, student, case.teacher)
-
-
-def _hard_value(case: _Case, student: Tensor, setting: Mapping[str, Any]) -> Tensor:
-    positions, offset = setting["positions"]
-
-    def rows(student: Tensor, labels: Tensor, dim: int) -> Tensor:
-        logits = student.softmax(dim) if setting["twice"] else student
-        logits = logits / case.temperature if setting["softened"] else logits
-        first = setting["first"] == "logarithm"
-        answers = logits.log_softmax(dim) if first else logits.softmax(dim)
-        return -answers.gather(-1, labels).squeeze(-1)
-
-    labels = case.ids.roll(offset, 1)[..., None]
-    grid = _on_positions(case, positions, setting["axis"], rows, student, labels)
-    return _average(case, grid, positions, setting["divisor"]) * setting["factor"](case.temperature)
-
-
-def _positions(case: _Case, name: str) -> Tensor:
-    """Mask ``[batch, length]``."""
-    length = case.ids.shape[1]
-    position = torch.arange(length).expand_as(case.ids)
-    until = case.lengths[:, None]
-    return {
-        "scored": position + 1 < until,
-        "real": position < until,
-        "padded": position + 1 < length,
-        "one too far": (position < until) & (position + 1 < length),
-        "all": position < length,
-        "later": (position > 0) & (position < until),
-        "later, padded": position > 0,
-    }[name]
-
-
-def _on_positions(
-    case: _Case,
-    positions: str,
-    axis: str,
-    rows: Callable[[Tensor, Tensor, int], Tensor],
-    first: Tensor,
-    second: Tensor,
-) -> Tensor:
-    mask = _positions(case, positions)
-    grid = torch.zeros(case.ids.shape, dtype=torch.float64)
-    if axis == "rows":
-        return grid.masked_scatter(mask, rows(first[mask], second[mask], 0))
-    if axis == "length, shifted":
-        part = slice(1, None) if positions.startswith("later") else slice(None, -1)
-        inside = torch.zeros_like(mask)
-        inside[:, part] = True
-        values = rows(first[:, part], second[:, part], 1)
-        return grid.masked_scatter(inside, values) * mask
-    dim = {"vocabulary": -1, "length": 1, "batch": 0}[axis]
-    return rows(first, second, dim) * mask
-
-
-def _average(case: _Case, grid: Tensor, positions: str, divisor: str) -> Tensor:
-    mask = _positions(case, positions)
-    batch, length = grid.shape
-    if divisor == "each":
-        return (grid.sum(1) / mask.sum(1)).mean()
-    return grid.sum() / {
-        "own": mask.sum(),
-        "scored": (case.lengths - 1).sum(),
-        "one": 1,
-        "sequences": batch,
-        "all, shifted": batch * (length - 1),
-        "all": batch * length,
-        "tokens": case.lengths.sum(),
-    }[divisor]
-
-
-def _right(switches: Switches) -> dict[str, Any]:
-    return {name: options[0][0] for name, options in switches.items()}
-
-
-def _row_loss(case: _Case, student: Tensor) -> Tensor:
-    return _row_value(case, student, _right(_ROW_SWITCHES))
-
-
-def _batch_loss(case: _Case, student: Tensor) -> Tensor:
-    hard = _hard_value(case, student, _right(_HARD_SWITCHES))
-    soft = _soft_value(case, student, _right(_SOFT_SWITCHES))
-    return case.alpha * hard + (1 - case.alpha) * soft
-
-
-# ---------------------------------------------------------------------- the search
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    """Hard and soft terms with their mistakes, and their values on every batch.
-
-    ``weights`` are the hard and the soft term's, ``[batches]`` each, with the mistake
-    that they are; for rows alone there is one hard term, which is 0.
-    """
-
-    hard: list[frozenset[str]]
-    hard_values: Tensor
-    soft: list[frozenset[str]]
-    soft_values: Tensor
-    weights: list[tuple[Tensor, Tensor, str | None]]
-
-
-def _explain(
-    candidates: _Candidates, values: Sequence[float], tolerance: float
-) -> tuple[str, ...] | None:
-    """The smallest set of mistakes that gives these values; None if none of the candidates does."""
-    given = torch.tensor(values, dtype=torch.float64)
-    best: frozenset[str] | None = None
-    for hard_weight, soft_weight, mistake in candidates.weights:
-        total = (
-            hard_weight * candidates.hard_values[:, None]
-            + soft_weight * candidates.soft_values[None]
-        )
-        near = ((total - given).abs() <= tolerance * given.abs()).all(-1)
-        for i, j in near.nonzero().tolist():
-            found = _together(candidates.hard[i], candidates.soft[j])
-            found |= {mistake} if mistake else set()
-            if best is None or len(found) < len(best):
-                best = found
-    if best is None or len(best) > _MOST:
-        return None
-    order = list(SENTENCES)
-    return tuple(sorted(best, key=lambda key: order.index(key.partition(" @ ")[0])))
-
-
 def _together(hard: frozenset[str], soft: frozenset[str]) -> frozenset[str]:
     """Mistakes of both terms, each once; where only one term has a common one, it says which."""
     if hard == {"-"}:
@@ -605,51 +276,3 @@ def _together(hard: frozenset[str], soft: frozenset[str]) -> frozenset[str]:
     for place, mistakes in (("hard", hard - both), ("soft", soft - both)):
         found |= {f"{key} @ {place}" if key in _EITHER_TERM else key for key in mistakes}
     return frozenset(found)
-
-
-@lru_cache(maxsize=1)
-def _row_candidates() -> _Candidates:
-    soft, values = [], []
-    for setting, mistakes in _settings(_ROW_SWITCHES, _MOST):
-        soft.append(mistakes)
-        values.append([float(_row_value(case, case.student, setting)) for case in _ROWS])
-    one = torch.ones(len(_ROWS), dtype=torch.float64)
-    return _Candidates(
-        hard=[frozenset("-")],
-        hard_values=torch.zeros(1, len(_ROWS), dtype=torch.float64),
-        soft=soft,
-        soft_values=torch.tensor(values, dtype=torch.float64),
-        weights=[(one, one, None)],
-    )
-
-
-@lru_cache(maxsize=1)
-def _batch_candidates() -> _Candidates:
-    hard, hard_values, soft, soft_values = [], [], [], []
-    for setting, mistakes in _settings(_HARD_SWITCHES, 2):
-        hard.append(mistakes)
-        hard_values.append([float(_hard_value(c, c.student, setting)) for c in _BATCHES])
-    grids: dict[tuple, list[Tensor]] = {}
-    for setting, mistakes in _settings(_SOFT_SWITCHES, _MOST):
-        # Settings that differ in scale or divisor only share the costly part.
-        key = tuple(setting[name] for name in (*_DISTRIBUTIONS, "axis", "positions"))
-        if key not in grids:
-            grids[key] = [_soft_grid(case, case.student, setting) for case in _BATCHES]
-        soft.append(mistakes)
-        soft_values.append([
-            float(_average(case, grid, setting["positions"], setting["divisor"]))
-            * _scale(case, setting)
-            for case, grid in zip(_BATCHES, grids[key], strict=True)
-        ])  # fmt: skip
-    alpha = torch.tensor([case.alpha for case in _BATCHES], dtype=torch.float64)
-    one = torch.ones_like(alpha)
-    return _Candidates(
-        hard=hard,
-        hard_values=torch.tensor(hard_values, dtype=torch.float64),
-        soft=soft,
-        soft_values=torch.tensor(soft_values, dtype=torch.float64),
-        weights=[
-            (*(one * weight for weight in weights(alpha)), mistake)
-            for weights, mistake in _WEIGHTS
-        ],
-    )

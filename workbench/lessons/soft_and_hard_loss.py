@@ -49,7 +49,7 @@ q1 = Prediction(
     verdict=_share,
     explanation="The weights say 9 : 1 for the teacher. But softening by T divides the gradient "
     "of the soft loss by about T² = 100, and nothing multiplies it back. What is left is about "
-    "9 : 100, some 8 %. The loss that says \"nine tenths teacher\" listens to the labels.",
+    '9 : 100, some 8 %. The loss that says "nine tenths teacher" listens to the labels.',
     hints=(
         "α = 0.1 weighs the labels, 1 − α = 0.9 the teacher. That is not yet the gradient.",
         "Each logit is divided by T before the softmax, and that divides the gradient by T. The "
@@ -90,7 +90,7 @@ q2.check(soft_loss)''',
     explanation="Divide both logits by T, take logarithms of both softmaxes, weigh their "
     "difference by the teacher's probabilities, sum over the vocabulary, average over the rows, "
     "multiply by T². With torch's function it is "
-    "`T**2 * F.kl_div(log_q, log_p, log_target=True, reduction=\"batchmean\")`; on two axes "
+    '`T**2 * F.kl_div(log_q, log_p, log_target=True, reduction="batchmean")`; on two axes '
     "`batchmean` is the mean over rows.",
     hints=(
         "Four steps: soften both logits, a softmax of each, KL for each row, the mean of the rows "
@@ -98,7 +98,7 @@ q2.check(soft_loss)''',
         "KL(p‖q) = Σ p (ln p − ln q), with p the teacher's answer. `F.log_softmax(x / T, dim=-1)` "
         "gives the logarithms without rounding them to −∞.",
         "`F.kl_div(input, target)` wants the student first, as logarithms, and the teacher second. "
-        "Of its reductions, \"batchmean\" divides by the rows; \"mean\" divides by the vocabulary "
+        'Of its reductions, "batchmean" divides by the rows; "mean" divides by the vocabulary '
         "as well.",
     ),
 )
@@ -172,9 +172,7 @@ q4 = Exercise(
     "the student answers?",
     starter="floor = ...\nq4.check(floor)",
     answer=(
-        "import math\n\n"
-        "floor = -sum(p * math.log(p) for p in (0.7, 0.2, 0.1))\n"
-        "q4.check(floor)"
+        "import math\n\nfloor = -sum(p * math.log(p) for p in (0.7, 0.2, 0.1))\nq4.check(floor)"
     ),
     judge=judge_number(
         "floor",
@@ -182,19 +180,35 @@ q4 = Exercise(
         right="−Σ p ln q = KL(p‖q) + H(p). At best KL is 0, and the entropy H(p), 0.802 nats, is "
         "left: this loss can look stuck while the student is perfect.",
         near=(
-            (0.0, "0 is the floor of KL. The cross-entropy is KL plus the teacher's entropy, and "
-             "the student cannot remove that part."),
-            (_ENTROPY / math.log(2), "That is the entropy in bits; in nats take the natural "
-             "logarithm."),
-            (_ENTROPY / math.log(10), "That is the entropy with the decimal logarithm; in nats "
-             "take the natural one."),
+            (
+                0.0,
+                "0 is the floor of KL. The cross-entropy is KL plus the teacher's entropy, and "
+                "the student cannot remove that part.",
+            ),
+            (
+                _ENTROPY / math.log(2),
+                "That is the entropy in bits; in nats take the natural logarithm.",
+            ),
+            (
+                _ENTROPY / math.log(10),
+                "That is the entropy with the decimal logarithm; in nats take the natural one.",
+            ),
             (-_ENTROPY, "The sign: ln p is negative, so −Σ p ln p is positive."),
-            (math.log(3), "That is ln 3, the value for a student, or a teacher, that finds all "
-             "three equally likely. A student that knows p does better."),
-            (-math.log(0.7), "That is −ln 0.7, the loss with the first answer as a hard label. "
-             "Here all three answers count, each with its probability."),
-            (0.7, "That is the teacher's largest probability. The loss is a sum over all three "
-             "answers."),
+            (
+                math.log(3),
+                "That is ln 3, the value for a student, or a teacher, that finds all "
+                "three equally likely. A student that knows p does better.",
+            ),
+            (
+                -math.log(0.7),
+                "That is −ln 0.7, the loss with the first answer as a hard label. "
+                "Here all three answers count, each with its probability.",
+            ),
+            (
+                0.7,
+                "That is the teacher's largest probability. The loss is a sum over all three "
+                "answers.",
+            ),
         ),
         otherwise="Which q makes −Σ p ln q smallest, and what is the sum then?",
     ),
@@ -219,8 +233,11 @@ q5 = Exercise(
         right="Their 0.9 weighs the soft loss; ours weighs the hard one, 1 − 0.9. Both say: nine "
         "tenths teacher.",
         near=(
-            (0.9, "That is their number. Copied over, it would give nine tenths to the labels, "
-             "where the library gives them to the teacher."),
+            (
+                0.9,
+                "That is their number. Copied over, it would give nine tenths to the labels, "
+                "where the library gives them to the teacher.",
+            ),
             (10.0, "That reads as per cent; α is a fraction from 0 to 1."),
         ),
         otherwise="What does the library multiply the hard loss by?",
