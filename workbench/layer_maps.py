@@ -21,11 +21,14 @@ from workbench.errors import UsageError
 LayerMap = tuple[int | None, ...]
 
 RANDOM = "random"
+#: ``scratch:4``: as many layers, as wide as the teacher, and nothing copied, tables included.
+SCRATCH = "scratch"
 DISTILBERT = (0, 2, 4, 7, 9, 11)
 NAMES = ("2i", "2i+1", "distilbert", "first", "last", "spaced")
 EXPECTED = (
     "expected random, a name (2i, 2i+1, distilbert, first, last, spaced; 'first:4' asks for four "
-    "layers) or a map by hand such as 0,2,4,6 ('-' is a random layer)"
+    "layers), scratch:4 for as many layers with nothing copied, or a map by hand such as 0,2,4,6 "
+    "('-' is a random layer)"
 )
 
 
@@ -38,6 +41,8 @@ def check(text: str) -> None:
 def parse(text: str, teacher_layers: int) -> LayerMap | None:
     """The map that a text means for a teacher of so many layers; None for ``random``.
 
+    For ``scratch`` the map has random layers only; see `copies`.
+
     Raises:
         UsageError: if it is no map, or not one of this teacher.
     """
@@ -47,6 +52,11 @@ def parse(text: str, teacher_layers: int) -> LayerMap | None:
     layer_map = _by_hand(text) if name is None else named(name, teacher_layers, count)
     check_range(layer_map, teacher_layers)
     return layer_map
+
+
+def copies(text: str) -> bool:
+    """Whether anything is copied from the teacher: not for ``random`` and ``scratch``."""
+    return text.partition(":")[0] not in (RANDOM, SCRATCH)
 
 
 def named(name: str, teacher_layers: int, count: int | None = None) -> LayerMap:
@@ -74,6 +84,8 @@ def named(name: str, teacher_layers: int, count: int | None = None) -> LayerMap:
             f"{name}:{wanted} asks for {wanted} layers; of a teacher with {teacher_layers}, "
             f"{name} can give 1 to {most}"
         )
+    if name == SCRATCH:
+        return (None,) * wanted
     if name in ("2i", "2i+1"):
         return tuple(range(first, teacher_layers, 2))[:wanted]
     if name == "first":
@@ -121,7 +133,7 @@ def check_range(layer_map: Sequence[int | None], teacher_layers: int) -> None:
 def _split(text: str) -> tuple[str | None, int | None]:
     """Name and number of layers; no name for a map by hand."""
     name, colon, count = text.partition(":")
-    if name in NAMES and (not colon or re.fullmatch(r"\d{1,4}", count)):
+    if name in (*NAMES, SCRATCH) and (not colon or re.fullmatch(r"\d{1,4}", count)):
         if colon and int(count) == 0:
             raise UsageError(f"the layer map {text} has no layers; expected at least 1")
         return name, int(count) if colon else None

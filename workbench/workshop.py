@@ -84,7 +84,8 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
             )
         else:
             student = models.build_like(teacher_model, shape.layers, seed=config.seed)
-            reports.append(models.initialise(student, teacher_model, layer_map))
+            copied = layer_map if layer_maps.copies(config.init) else None
+            reports.append(models.initialise(student, teacher_model, copied))
         student.config.sequence_format = form
         return student
 

@@ -246,6 +246,19 @@ def test_a_run_with_a_map_resumes_to_the_same_bytes(options, tmp_path):
     assert weights("a") != weights("c")
 
 
+def test_scratch_has_the_shape_of_a_copy_and_copies_nothing(options, tmp_path, tiny_teacher):
+    for name in ("scratch:1", "-"):
+        runs.distill(
+            "protgpt2-tiny", tmp_path / name, init=name, progress=Silent(),
+            **{**options, "steps": 1},
+        )  # fmt: skip
+    shapes = [models.load_causal_lm(tmp_path / n / "student")[0].config for n in ("scratch:1", "-")]
+    assert shapes[0].to_dict() == shapes[1].to_dict()
+    starts = [runs.read_metrics(tmp_path / n)[0]["validation"] for n in ("scratch:1", "-")]
+    # The map of one random layer copies the tables, which scratch does not.
+    assert starts[0] != starts[1]
+
+
 def test_a_map_that_the_teacher_has_not_is_one_line(options, tmp_path):
     with pytest.raises(UsageError, match=r"asks for layer 7 .* the teacher has 2, numbered 0 to 1"):
         runs.distill("protgpt2-tiny", tmp_path / "a", init="0,7", progress=Silent(), **options)

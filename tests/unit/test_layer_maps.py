@@ -35,6 +35,8 @@ from workbench.errors import UsageError
         ("0,-,4,-", 9, (0, None, 4, None)),
         ("-", 9, (None,)),
         ("random", 9, None),
+        ("scratch", 9, (None,) * 4),
+        ("scratch:3", 9, (None,) * 3),
     ],
 )
 def test_parse(text, layers, expected):
@@ -96,6 +98,11 @@ def test_spaced_keeps_both_ends_and_alike_steps(layers, data):
 @given(st.lists(st.one_of(st.none(), st.integers(0, 11)), min_size=1, max_size=12))
 def test_text_and_map_are_the_same_thing(layer_map):
     assert layer_maps.parse(layer_maps.write(layer_map), 12) == tuple(layer_map)
+
+
+def test_only_random_and_scratch_copy_nothing():
+    texts = ("random", "scratch", "scratch:4", "2i", "first:4", "-,-", "0,2")
+    assert [layer_maps.copies(t) for t in texts] == [False] * 3 + [True] * 4
 
 
 def test_random_is_no_map():
