@@ -136,11 +136,10 @@ class Explorer(anywidget.AnyWidget):
         self._pair = pair
         self._loaded = example
         self._check_source(state)
-        text = self._canonical(state)
+        text = _canonical(example, state)
         self._closed = False
         self._lock = threading.RLock()
         self._asked: str | None = None
-        self._from_browser = threading.local()
         self._shown: Any = None
         self._publisher = Publisher(self._catch_up)
         super().__init__(
@@ -195,6 +194,7 @@ class Explorer(anywidget.AnyWidget):
         self._closed = True
         registry.release(self)
         self._publisher.close()
+        self.layout.close()
         super().close()
 
     def __repr__(self) -> str:
@@ -235,30 +235,29 @@ class Explorer(anywidget.AnyWidget):
 
     @traitlets.validate("state")
     def _validate(self, proposal: Any) -> str:
-        """A state that can be shown, loaded; one from the browser never loads anything."""
+        """The state as it is written, after its example has been loaded."""
         state = parse_state(proposal["value"])
-        if getattr(self._from_browser, "now", False):
-            # Of an example that Python has meanwhile replaced: the browser will be told.
-            stale = self._pair is not None and state.source != self._loaded.source
-            return self.state if stale else self._canonical(state)
         with self._lock:
             self._check_source(state)
             if self._pair is None or state.source == self._loaded.source:
-                return self._canonical(state)
+                return _canonical(self._loaded, state)
             example = self._pair.example(state)
             text = _canonical(example, state)
             self._loaded, self._example = example, example.pack()
             return text
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
-        """What the browser has set; called on whatever thread the kernel likes."""
-        self._from_browser.now = True
+        """What the browser has set, on whatever thread the kernel likes; loads nothing."""
         try:
-            super().set_state({k: v for k, v in sync_data.items() if k == "state"})
-        except UsageError:
-            log.warning("the browser sent a state that is none: %.200s", sync_data.get("state"))
-        finally:
-            self._from_browser.now = False
+            state = parse_state(sync_data.get("state", self.state))
+            if self._pair is not None and state.source != self._loaded.source:
+                raise UsageError(f"{state.source} is no longer shown")
+            text = _canonical(self._loaded, state)
+        except UsageError as error:
+            log.warning("a state of the browser was not taken: %s", error)
+            self.send_state("state")
+            return
+        super().set_state({"state": text})
 
     def _on_message(self, _widget: Any, content: Any, _buffers: Any) -> None:
         """The browser wants another example; the last wish counts."""
@@ -291,9 +290,6 @@ class Explorer(anywidget.AnyWidget):
                 f"the state asks for {state.source}, and this explorer shows logits that were "
                 "given; leave it out"
             )
-
-    def _canonical(self, state: State) -> str:
-        return _canonical(self._loaded, state)
 
 
 def _canonical(example: Example, state: State) -> str:
