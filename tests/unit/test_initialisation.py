@@ -159,6 +159,7 @@ def test_report_counts_and_tells():
         (lambda: gpt2(layers=2), (-1, 0), "asks for layer -1"),
         (lambda: gpt2(layers=2), (), "the layer map is empty"),
         (lambda: gpt2(layers=2, n_embd=8), (0, 1), "only into a student as wide as its teacher"),
+        (lambda: bert(layers=2), (0, 1), "layers of GPT2LMHeadModel have no .*of the same family"),
     ],
 )
 def test_impossible_maps_are_one_line_and_copy_nothing(student, layer_map, line):
@@ -252,8 +253,8 @@ def test_scratch_has_the_shape_of_a_copy_and_copies_nothing(options, tmp_path, t
             "protgpt2-tiny", tmp_path / name, init=name, progress=Silent(),
             **{**options, "steps": 1},
         )  # fmt: skip
-    shapes = [models.load_causal_lm(tmp_path / n / "student")[0].config for n in ("scratch:1", "-")]
-    assert shapes[0].to_dict() == shapes[1].to_dict()
+    one, other = (models.load_causal_lm(tmp_path / n / "student")[0] for n in ("scratch:1", "-"))
+    assert [p.shape for p in one.parameters()] == [p.shape for p in other.parameters()]
     starts = [runs.read_metrics(tmp_path / n)[0]["validation"] for n in ("scratch:1", "-")]
     # The map of one random layer copies the tables, which scratch does not.
     assert starts[0] != starts[1]
