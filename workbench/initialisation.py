@@ -124,7 +124,13 @@ def initialise(
     for name, parameter in own.items():
         source = _source(name, place, teacher_place, layer_map, student, teacher)
         found = None if source is None else theirs.get(source)
-        plan.append(_plan(name, parameter, found, in_layer=name.startswith(f"{place}.")))
+        in_layer = name.startswith(f"{place}.")
+        if in_layer and source is not None and found is None:
+            raise WorkbenchError(
+                f"the layers of {type(teacher).__name__} have no {source}, which the student's "
+                f"{type(student).__name__} needs; expected two models of the same family"
+            )
+        plan.append(_plan(name, parameter, found, in_layer=in_layer))
     for parameter, values, _ in plan:
         if values is not None:
             parameter.copy_(values)

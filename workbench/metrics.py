@@ -13,6 +13,8 @@ from torch import Tensor
 from workbench import models
 from workbench.corpora import Batch, clean_sequence
 from workbench.objective import Objective
+from workbench.similarity import layer_similarity as layer_similarity
+from workbench.similarity import linear_cka as linear_cka
 from workbench.teacher_cache import Teacher
 from workbench.worlds.proteins import AMINO_ACIDS
 

@@ -86,7 +86,8 @@ def build_like(teacher: PreTrainedModel, layers: int, *, seed: int) -> PreTraine
         torch.manual_seed(seed)
         student = type(teacher)(config)
     if teacher.can_generate():
-        student.generation_config.pad_token_id = teacher.generation_config.pad_token_id
+        own = teacher.generation_config.pad_token_id
+        student.generation_config.pad_token_id = config.eos_token_id if own is None else own
     return student.eval()
 
 

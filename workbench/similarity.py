@@ -35,7 +35,8 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
         )
     x, y = (m.double() - m.double().mean(0) for m in (x, y))
     own = torch.linalg.matrix_norm(x.T @ x) * torch.linalg.matrix_norm(y.T @ y)
-    return float(torch.linalg.matrix_norm(y.T @ x) ** 2 / own)
+    # Rounding may leave it a hair above 1; NaN stays NaN.
+    return float((torch.linalg.matrix_norm(y.T @ x) ** 2 / own).clamp(max=1.0))
 
 
 def layer_similarity(model, other, batches: Sequence[Batch]) -> np.ndarray:
