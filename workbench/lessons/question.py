@@ -223,7 +223,8 @@ class Prediction(Question):
         known = {_plain(choice): choice for choice in self.choices}
         try:
             self._guess = known[_plain(guess)]
-        except (KeyError, TypeError, ValueError):
+        except Exception:
+            # Not a choice, or nothing that can be compared with one.
             return Outcome(
                 "not attempted", f"{_short(guess)} is not a choice; {_listed(self.choices)}."
             )
@@ -290,7 +291,7 @@ def number(given: Any, what: str) -> float:
     if isinstance(given, bool | str | bytes) or not hasattr(given, "__float__"):
         raise Wrong(f"{what} should be a number; given was {_article(given)}.")
     try:
-        value = float(given)
+        value = float(given.item() if hasattr(given, "item") else given)
     except Exception:
         raise Wrong(f"{what} should be one number; given was {_article(given)}.") from None
     if not math.isfinite(value):
