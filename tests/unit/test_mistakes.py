@@ -303,6 +303,14 @@ def padding_counted(z, v, ids, lengths, T, alpha):
     return masked(z[:, :-1], v[:, :-1], ids[:, 1:], every, T, alpha)
 
 
+def padding_in_the_soft_term(z, v, ids, lengths, T, alpha):
+    # Labels of -100 silence the hard term; kl_div knows nothing of them.
+    labels = ids.masked_fill(torch.arange(ids.shape[1]) >= lengths[:, None], -100)[:, 1:]
+    z, v = z[:, :-1].flatten(0, 1), v[:, :-1].flatten(0, 1)
+    hard = F.cross_entropy(z, labels.flatten())
+    return alpha * hard + (1 - alpha) * right_log_target(z, v, T)
+
+
 def one_too_far(z, v, ids, lengths, T, alpha):
     mask = torch.arange(ids.shape[1] - 1) < lengths[:, None]
     return masked(z[:, :-1], v[:, :-1], ids[:, 1:], mask, T, alpha)
@@ -437,6 +445,9 @@ def test_a_mistake_of_one_term_says_which():
     assert "Only the soft term has this; the hard term is right." in only_soft.text
     only_hard = q3.check(BATCH_MISTAKES["softmax twice"])
     assert "Only the hard term has this; the soft term is right." in only_hard.text
+    only_soft = q3.check(padding_in_the_soft_term)
+    assert named(only_soft) == {"padding"}
+    assert "Only the soft term has this" in only_soft.text
     assert "Only the" not in q3.check(padding_counted).text
 
 
@@ -500,6 +511,11 @@ def test_a_detached_loss_is_right_in_value_only():
             return good_boolean_mask(*given)
 
     assert "value is right, but no gradient reaches" in q3.check(without_gradient).text
+
+
+def test_gradients_that_the_notebook_has_switched_off_are_no_mistake():
+    with torch.no_grad():
+        assert q2.check(right_log_target).state == "correct"
 
 
 def test_a_gradient_cut_in_part_is_noticed():

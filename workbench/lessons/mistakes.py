@@ -80,7 +80,7 @@ SENTENCES = {
     "student at T = 1; only the soft term uses T.",
     "hard T²": "The factor T² multiplies the hard loss too; it belongs to the soft term only.",
     "α swapped": "α is on the wrong term: here α weighs the hard loss and 1 − α the soft one. "
-    "(Other libraries do it the other way round: see the next questions.)",
+    "(Other libraries do it the other way round.)",
     "no 1 − α": "The soft term lacks its weight 1 − α.",
     "no α": "The hard term lacks its weight α.",
     "no weights": "α is not used: the loss is α·hard + (1 − α)·soft.",
@@ -148,6 +148,12 @@ def explain(task: Task, values: Sequence[float], tolerance: float = 1e-6) -> tup
 
 
 def _judge(function: Callable, task: Task) -> Outcome:
+    # A notebook may have switched gradients off for all that follows; that is not the question.
+    with torch.enable_grad():
+        return _verdict(function, task)
+
+
+def _verdict(function: Callable, task: Task) -> Outcome:
     students, results = _run(function, task)
     tolerance = 1e-6 if all(r.dtype == torch.float64 for r in results) else 2e-4
     values = [float(result.detach()) for result in results]
