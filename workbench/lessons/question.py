@@ -19,7 +19,7 @@ State = Literal["correct", "wrong", "not attempted", "noted"]
 # Okabe & Ito's colours; the sign and the word say the same a second and a third time.
 _LOOKS = {
     "correct": ("✓", "Correct.", "#009E73"),
-    "wrong": ("✗", "Not yet.", "#D55E00"),
+    "wrong": ("✗", "Not right.", "#D55E00"),
     "not attempted": ("–", "Not attempted.", "#808080"),
     "noted": ("•", "Noted.", "#0072B2"),
 }
