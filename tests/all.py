@@ -96,15 +96,18 @@ class Suite:
         return self._pytest("unit", *PARALLEL, "tests/unit", "tests/kernel")
 
     def notebooks(self) -> Outcome:
-        # In a copy: what notebooks write (runs, checkpoints) stays out of the checkout.
+        # In a copy: what notebooks write (runs, checkpoints) stays out of the checkout. Those
+        # with exercises are run by tests/notebooks, both as they are and solved.
         copy = self.scratch / "notebooks"
-        leave = shutil.ignore_patterns("runs", ".ipynb_checkpoints")
-        shutil.copytree(ROOT / "notebooks", copy, ignore=leave)
+        copy.mkdir()
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+            if '"exercise"' not in path.read_text(encoding="utf-8"):
+                shutil.copy(path, copy)
         timeout = f"--nbmake-timeout={CELL_TIMEOUT}"
         executed = self._pytest(
             "nbmake", *PARALLEL, "--nbmake", timeout, f"--rootdir={copy}", str(copy), threads=1
         )
-        return executed + self._pytest("stored", "tests/notebooks")
+        return executed + self._pytest("stored", *PARALLEL, "tests/notebooks", threads=1)
 
     def browser(self) -> Outcome:
         return self._pytest("browser", "tests/browser")
