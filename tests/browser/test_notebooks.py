@@ -68,3 +68,40 @@ def test_protgpt2_runs_and_answers_to_t_and_alpha(lab_page):
     lab.screenshot("04_protgpt2")
     lab.assert_no_errors()
     assert lab.external_requests == []
+
+
+def test_soft_and_hard_loss_fills_its_ledger(lab_page):
+    lab = lab_page("01_soft_and_hard_loss.ipynb", STEPS=16)
+    lab.run_all(timeout=300)
+    said = lab.output_text()
+    shares = re.findall(r"the teacher's share of the gradient: +([\d.]+)%", said)
+    without, squared, batchmean = map(float, shares)
+    assert without < 5 < 20 < batchmean < squared
+    ledger = lab.panel.locator("svg[role=img]", has_text="whose gradient")
+    assert "without T², batchmean" in ledger.first.text_content()
+    assert said.count("Not attempted.") == 6
+    lab.screenshot("01_soft_and_hard_loss")
+    assert lab.external_requests == []
+
+
+def test_temperature_measures_and_draws(lab_page):
+    lab = lab_page("02_temperature.ipynb", STEPS=20, SWEEP_STEPS=4)
+    lab.run_all(timeout=300)
+    said = lab.output_text()
+    agreement = dict(re.findall(r"(\w+) +rank correlation with BLOSUM62: ([\d.]+)", said))
+    assert float(agreement["teacher"]) > 0.9 * float(agreement["oracle"]) > 0.5
+    assert pictures(lab) == 5
+    assert said.count("Not attempted.") == 8
+    lab.screenshot("02_temperature")
+    assert lab.external_requests == []
+
+
+def test_layer_halving_shows_what_the_first_layer_is_worth(lab_page):
+    lab = lab_page("03_layer_halving.ipynb", STEPS=4)
+    lab.run_all(timeout=300)
+    said = lab.output_text()
+    assert re.search(r"layer map 0,2,4,6: \d+ tensors copied \(100.0% of", said)
+    assert pictures(lab) == 6
+    assert said.count("Not attempted.") == 5
+    lab.screenshot("03_layer_halving")
+    assert lab.external_requests == []
