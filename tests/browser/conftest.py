@@ -14,11 +14,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +32,9 @@ import chromium as browsers
 import nbformat
 import psutil
 import pytest
-from playwright.sync_api import Browser, Locator, Page, WebSocket, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, WebSocket, sync_playwright
+
+from workbench import server
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT = 90  # s; for JupyterLab on a busy machine with cold files
@@ -270,6 +275,90 @@ def lab_page(chromium: Browser, jupyter: Jupyter):
     assert [error for lab in opened for error in lab.page_errors] == []
 
 
+class VoilaPage:
+    """One notebook as Voilà shows it: run, and without its code.
+
+    Attributes:
+        page: Playwright's page.
+        external_requests: every address outside 127.0.0.1 that the page asked for; none was
+            let through.
+        page_errors: JavaScript errors that nothing caught.
+    """
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.external_requests: list[str] = []
+        self.page_errors: list[str] = []
+        page.set_default_timeout(PAGE_TIMEOUT)
+        page.on("pageerror", lambda error: self.page_errors.append(str(error)))
+        page.route(re.compile("^(?!data:|blob:)"), self._only_here)
+        page.goto(address)
+
+    def _only_here(self, route: Route) -> None:
+        if urlsplit(route.request.url).hostname == "127.0.0.1":
+            route.continue_()
+        else:
+            self.external_requests.append(route.request.url)
+            route.abort()
+
+
+@pytest.fixture
+def voila(chromium: Browser, tmp_path: Path):
+    """Opens a notebook of ``tmp_path`` by its name: ``voila("demo.ipynb")`` is a `VoilaPage`.
+
+    Voilà on a free port of 127.0.0.1, with a token of its own; the page reaches nothing else.
+    """
+    home = tmp_path / "voila-home"
+    home.mkdir()
+    token = secrets.token_hex(16)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "voila", str(tmp_path), "--no-browser", f"--port={port}"]
+    environment = _environment(home)
+    server.prefer_this_environment(environment)
+    log = home / "voila.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*command, "--Voila.ip=127.0.0.1", f"--token={token}"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            text=True,
+            cwd=home,
+            env=environment,
+        )
+    opened: list[VoilaPage] = []
+    context = chromium.new_context(viewport={"width": 1200, "height": 1000})
+
+    def open_notebook(notebook: str) -> VoilaPage:
+        address = f"http://127.0.0.1:{port}/voila/render/{notebook}?token={token}"
+        _wait_for_answer(f"http://127.0.0.1:{port}/", process, log)
+        opened.append(VoilaPage(context.new_page(), address))
+        return opened[-1]
+
+    try:
+        yield open_notebook
+    finally:
+        context.close()
+        _end(process)
+    assert [error for page in opened for error in page.page_errors] == []
+
+
+def _wait_for_answer(address: str, process: subprocess.Popen[str], log: Path) -> None:
+    """Until a server says anything at all, were it that a token is missing."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail(f"Voilà did not start:\n{log.read_text()[-2000:]}")
+
+
 def set_numbers(notebook: Path, numbers: dict[str, int]) -> None:
     """Give other values to names that a notebook sets to a number, each in one place."""
     if not numbers:
@@ -324,4 +413,5 @@ def _end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         process.kill()
     process.wait(timeout=10)
-    process.stdout.close()
+    if process.stdout is not None:
+        process.stdout.close()

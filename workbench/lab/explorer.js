@@ -77,6 +77,13 @@ function ticksBetween(low, high, most = 5) {
   return found;
 }
 
+/** JupyterLab takes arrow keys for its own shortcuts, except from elements that say so. */
+function keepKeys(place) {
+  // It looks at the element with the focus before any around it, so each has to say it.
+  for (const control of place.querySelectorAll("input, select, button, [tabindex]"))
+    control.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+
 function floats(view) {
   return new Float64Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 }
@@ -357,6 +364,7 @@ class Panel {
         node("div", { class: "wbx-charts" }, ...this.buildCharts(), parts.readout),
         node("div", { class: "wbx-side" }, ...this.buildFigures())),
       this.buildFormula(), this.buildString(), parts.live);
+    keepKeys(this.root);
   }
 
   labelled(text, control, className = "") {
@@ -369,7 +377,16 @@ class Panel {
     const input = node("input", {
       type: "text", size, class: "wbx-box", "aria-label": name, autocomplete: "off", spellcheck: "false",
     });
-    input.addEventListener("change", () => this.attempt(input, () => commit(input.value)));
+    // Enter makes no "change" in JupyterLab, and makes one elsewhere: whichever is first counts.
+    let taken = false;
+    const take = () => {
+      if (taken) return;
+      taken = true;
+      this.attempt(input, () => commit(input.value));
+    };
+    input.addEventListener("input", () => { taken = false; });
+    input.addEventListener("keydown", (event) => { if (event.key === "Enter") take(); });
+    input.addEventListener("change", take);
     return input;
   }
 
@@ -443,6 +460,7 @@ class Panel {
       return made;
     }));
     this.marked = null;
+    keepKeys(this.parts.letters);
   }
 
   buildKnobs() {
@@ -586,6 +604,7 @@ class Panel {
     // Long names need room below the lowest chart.
     this.gradient.svg.setAttribute("viewBox", `0 0 ${WIDTH} ${this.gradient.height + (words ? 62 : 0)}`);
     for (const series of SERIES) this.buildHandles(series, at);
+    keepKeys(this.logits.svg);
   }
 
   buildHandles(series, at) {
@@ -982,7 +1001,6 @@ class Panel {
 }
 
 function render({ model, el }) {
-  // JupyterLab would take arrow keys for its own shortcuts.
   const root = node("section", {
     class: "wbx", "aria-label": "temperature and α explorer", "data-lm-suppress-shortcuts": "true",
   });
