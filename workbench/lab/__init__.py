@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 from workbench.lab.explorer import Explorer
+from workbench.lab.layer_editor import LayerMapEditor
 from workbench.lab.ledger import Ledger
 from workbench.lab.panel import RunPanel
 
-__all__ = ["Explorer", "Ledger", "RunPanel"]
+__all__ = ["Explorer", "LayerMapEditor", "Ledger", "RunPanel"]
