@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,9 +14,11 @@ from workbench.worlds import proteins
 
 
 @pytest.fixture(autouse=True)
-def one_evaluation(monkeypatch):
-    """Held-out perplexity only at the end: twelve times would be most of a short training."""
+def brief_evaluation(monkeypatch):
+    """Held-out perplexity once, of a hundred proteins: it would be most of a short training."""
     monkeypatch.setattr(teachers, "EVALUATIONS", 1)
+    plans = {n: replace(plan, validation_sequences=100) for n, plan in teachers.PLANS.items()}
+    monkeypatch.setattr(teachers, "PLANS", plans)
 
 
 def test_teaching_twice_gives_the_same_bytes_and_another_seed_others(tmp_path):
