@@ -577,6 +577,10 @@ def test_callbacks_return_at_once_and_the_last_wish_counts(open_explorer, monkey
     assert [source for source, _ in loaded] == ["protein=1", "protein=3"]
     assert {name for _, name in loaded} == {"workbench publisher"}
     assert lab.state == "protein=3"
+    # A wish is granted once.
+    lab.set(T=6, protein=4)
+    assert lab.wait(PATIENCE)
+    assert lab.state == "T=6;protein=4"
 
 
 def test_a_failure_while_loading_is_one_line(open_explorer, monkeypatch):

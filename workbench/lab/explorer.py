@@ -55,7 +55,8 @@ class Explorer(anywidget.AnyWidget):
         state: what to show, see `presets.parse_state`.
         teacher: as `models.load_causal_lm` takes it; one token a residue.
         student: likewise, such as the ``student/`` of a run.
-        name: a new explorer closes the open one of the same name; by default the cell's.
+        name: a new explorer closes the open one of the same name; by default the cell's, so
+            two explorers of one cell need names.
 
     Raises:
         UsageError: if the state is wrong, or a model has another vocabulary.
