@@ -238,6 +238,13 @@ def test_the_picture_shows_the_map(text):
         assert x >= 0 and y >= 0 and x + w <= width and y + h <= height
 
 
+def test_a_student_with_more_layers_is_larger():
+    assert "× smaller" in str(LayerMapEditor(NINE, "2i", name="a"))
+    larger = LayerMapEditor(NINE, ",".join("012345678876543210"), name="b")
+    assert "the student is 2.0 × larger." in str(larger)
+    assert "2.0 × larger than its teacher" in larger.svg()
+
+
 @pytest.mark.parametrize(("teacher", "student"), [(1, 1), (9, 4), (36, 18), (4, 12), (64, 64)])
 def test_boxes_of_a_column_never_touch(teacher, student):
     places = layer_editor_svg.Places(teacher, student)

@@ -188,6 +188,13 @@ def describe(teacher: Anatomy, layer_map: Sequence[int | None], copies: bool = T
     return (
         f"The student has {layers} and {total:,} parameters, {copied / total:.0%} of them copied; "
         f"its embeddings are {parts['embeddings'].parameters / total:.0%} of it. The teacher has "
-        f"{teacher.layers} layers and {teacher.parameters:,} parameters, "
-        f"{teacher.parameters / total:.1f} times as many."
+        f"{teacher.layers} layers and {teacher.parameters:,} parameters; the student is "
+        f"{compare(teacher.parameters, total)}."
     )
+
+
+def compare(teacher: int, student: int) -> str:
+    """How much smaller a student is, or larger: ``2.2 × smaller``."""
+    if teacher >= student:
+        return f"{teacher / student:.1f} × smaller"
+    return f"{student / teacher:.1f} × larger"

@@ -4,7 +4,7 @@
 // HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
-const TOP = 34, BOX = 188, TEACHER_X = 2, STUDENT_X = 370, WIDTH = 560;
+const TOP = 34, BOX = 206, TEACHER_X = 2, STUDENT_X = 352, WIDTH = 560;
 const DRAG_FROM = 5; // px; a shorter move is a click
 const WRITE_DELAY = 80, SAY_DELAY = 500; // ms
 const TOUCHABLE = "Click a teacher layer, then a student layer, or drag from one to the other. "
@@ -36,12 +36,24 @@ function number(value) {
   return value.toLocaleString("en-US");
 }
 
+/** Whole percents, with a decimal where they would read as nothing or all. */
 function percent(part, whole) {
-  return whole === 0 ? "–" : `${Math.round(100 * part / whole)} %`;
+  if (whole === 0) return "–";
+  const value = 100 * part / whole;
+  if (value > 0 && value < 0.1) return "< 0.1 %";
+  if (value > 99.9 && value < 100) return "> 99.9 %";
+  const decimals = value > 0 && value < 1 || value > 99 && value < 100 ? 1 : 0;
+  return `${value.toFixed(decimals)} %`;
 }
 
 function counted(count) {
   return `${count} layer${count === 1 ? "" : "s"}`;
+}
+
+/** JupyterLab takes arrow keys and Delete for itself, except from focused elements that say so. */
+function keepKeys(place) {
+  for (const control of place.querySelectorAll("input, select, button, [tabindex]"))
+    control.setAttribute("data-lm-suppress-shortcuts", "true");
 }
 
 function same(one, other) {
@@ -250,6 +262,7 @@ class Editor {
       if (!(error instanceof Unusable)) throw error;
       write(this.parts.error, `${error.message[0].toUpperCase()}${error.message.slice(1)}.`);
       this.parts.error.hidden = false;
+      this.parts.hint.hidden = true;
       input.setAttribute("aria-invalid", "true");
     }
   }
@@ -257,6 +270,7 @@ class Editor {
   settle() {
     write(this.parts.error, "");
     this.parts.error.hidden = true;
+    this.parts.hint.hidden = false;
     this.parts.text.removeAttribute("aria-invalid");
   }
 
@@ -377,11 +391,12 @@ class Editor {
     this.root.append(
       this.buildControls(), parts.error, parts.hint,
       node("div", { class: "wbl-main" }, this.buildDrawing(), this.buildAccount()), parts.live);
+    keepKeys(this.root);
   }
 
-  labelled(text, control) {
+  labelled(text, control, more = "") {
     control.id = `${this.id}-${this.controls = (this.controls ?? 0) + 1}`;
-    return node("span", { class: "wbl-field" }, node("label", { for: control.id }, text), control);
+    return node("span", { class: `wbl-field ${more}` }, node("label", { for: control.id }, text), control);
   }
 
   buildControls() {
@@ -401,13 +416,21 @@ class Editor {
     parts.text = node("input", {
       type: "text", class: "wbl-box wbl-code", size: 26, autocomplete: "off", spellcheck: "false",
     });
-    parts.text.addEventListener("change", () => this.read(parts.text));
+    // Enter makes no "change" in JupyterLab, and makes one elsewhere: whichever is first counts.
+    let taken = false;
+    const take = () => {
+      if (!taken) this.read(parts.text);
+      taken = true;
+    };
+    parts.text.addEventListener("input", () => { taken = false; });
+    parts.text.addEventListener("change", take);
+    parts.text.addEventListener("keydown", (event) => { if (event.key === "Enter") take(); });
     return node("div", {},
       node("div", { class: "wbl-row" }, this.labelled("Map", parts.preset), parts.story),
       node("div", { class: "wbl-row" },
         node("span", { class: "wbl-field", role: "group", "aria-label": "number of student layers" },
           node("b", {}, "Student layers"), parts.fewer, parts.count, parts.more),
-        this.labelled("As text", parts.text)));
+        this.labelled("As text", parts.text, "wbl-grow")));
   }
 
   buildDrawing() {
@@ -475,6 +498,7 @@ class Editor {
       this.boxes.append(part.group);
       this.arrows.append(arrow.group);
     }
+    keepKeys(this.boxes);
   }
 
   buildAccount() {
@@ -635,7 +659,6 @@ class Editor {
 }
 
 function render({ model, el }) {
-  // JupyterLab would take arrow keys and Delete for its own shortcuts.
   const root = node("section", {
     class: "wbl", "aria-label": "layer map editor", "data-lm-suppress-shortcuts": "true",
   });

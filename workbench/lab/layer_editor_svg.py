@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workbench import layer_maps
-from workbench.lab.anatomy import Anatomy, account, describe
+from workbench.lab.anatomy import Anatomy, account, compare, describe
 from workbench.lab.svg import FAINT_INK, FONT, INK, draw_line, draw_text, escape
 from workbench.layer_maps import LayerMap
 from workbench.plots import COLOURS
 
 WIDTH, SIDE = 940, 596
-TOP, BOX = 34, 188
-TEACHER_X, STUDENT_X = 2, 370
+TOP, BOX = 34, 206
+TEACHER_X, STUDENT_X = 2, 352
 PAPER = "var(--jp-layout-color0, transparent)"
 
 
@@ -87,7 +87,8 @@ def picture(teacher: Anatomy, layer_map: LayerMap, text: str) -> str:
         uses = layer_map.count(layer)
         said = "not used" if uses == 0 else "" if uses == 1 else f"{uses} times"
         y = places.layer(layer, teacher.layers)
-        parts += _box(TEACHER_X, y, places.pitch, "teacher", f"layer {layer}", said)
+        box = _box(TEACHER_X, y, places.pitch, "teacher", f"layer {layer}", said)
+        parts += box if uses else ['<g style="opacity:0.6">', *box, "</g>"]
     for place, layer in enumerate(layer_map):
         said = "random" if layer is None else f"from layer {layer}"
         y = places.layer(place, len(layer_map))
@@ -145,13 +146,13 @@ def _account(teacher: Anatomy, layer_map: LayerMap, copies: bool, text: str) -> 
     found = account(teacher, layer_map, copies)
     total = sum(part.parameters for part in found.values())
     copied = sum(part.copied for part in found.values())
-    columns = (SIDE + 190, SIDE + 248, SIDE + 342)
+    columns = (SIDE + 210, SIDE + 276, SIDE + 342)
     rows = [
-        (name, f"{part.parameters:,}", _percent(part.parameters, total),
-         _percent(part.copied, part.parameters))
+        (name, f"{part.parameters:,}", percent(part.parameters, total),
+         percent(part.copied, part.parameters))
         for name, part in found.items()
     ]  # fmt: skip
-    rows.append(("student", f"{total:,}", "100 %", _percent(copied, total)))
+    rows.append(("student", f"{total:,}", "100 %", percent(copied, total)))
     rows.append(("teacher", f"{teacher.parameters:,}", "", ""))
     parts = [draw_text(SIDE, 18, "Parameters of the student", size=14, weight=700)]
     for x, head in zip(columns, ("number", "share", "copied"), strict=True):
@@ -164,15 +165,23 @@ def _account(teacher: Anatomy, layer_map: LayerMap, copies: bool, text: str) -> 
         parts.append(draw_text(SIDE, y, name, size=14, weight=weight))
         for x, cell in zip(columns, cells, strict=True):
             parts.append(draw_text(x, y, cell, size=14, weight=weight, anchor="end"))
-    size = f"The student is {teacher.parameters / total:.1f} times smaller than its teacher."
+    size = f"The student is {compare(teacher.parameters, total)} than its teacher."
     parts.append(draw_text(SIDE, y + 34, size, size=14))
     command = f"--init {text}"
     parts.append(draw_text(SIDE, y + 64, _cut(command, 44), size=14, weight=700))
     return parts
 
 
-def _percent(part: int, whole: int) -> str:
-    return "–" if whole == 0 else f"{100 * part / whole:.0f} %"
+def percent(part: int, whole: int) -> str:
+    """Whole percents, with a decimal where they would read as nothing or all."""
+    if whole == 0:
+        return "–"
+    value = 100 * part / whole
+    if 0 < value < 0.1:
+        return "< 0.1 %"
+    if 99.9 < value < 100:
+        return "> 99.9 %"
+    return f"{value:.{int(0 < value < 1 or 99 < value < 100)}f} %"
 
 
 def _short(title: str, layers: int) -> str:
