@@ -84,6 +84,23 @@ def test_broken_ipykernel_is_excluded(version):
 # ------------------------------------------------------------------ import, repository
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "2000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+    ],
+)
+def test_threads_that_wait_do_not_spin_unless_the_user_wants_it(given, expected):
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = "import workbench, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=kept | given, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
+
+
 def test_import_loads_nothing_heavy():
     heavy = ["torch", "transformers", "datasets", "matplotlib", "IPython", "pandas", "sklearn"]
     code = f"import sys, workbench, workbench.cli; print([m for m in {heavy} if m in sys.modules])"
