@@ -492,7 +492,7 @@ def test_presets_are_chosen_shown_and_left(protein, show):
     assert state_of(page) == f"{PRESETS[0].state};position=25"
     set_box(page, T_BOX, "9")
     assert menu.input_value() == ""
-    assert page.locator(".wbx-story").inner_text() == ""
+    assert page.locator(".wbx-story").inner_text() == "Choose a story, or move T and α."
 
 
 def test_a_typed_state_is_taken_whole(protein, show):
@@ -555,7 +555,7 @@ def test_what_is_wrong_is_said_and_changes_nothing(protein, show):
         assert page.locator("[aria-invalid]").count() == 0
         assert state_of(page) == "T=4;T2=off"
         page.get_by_label("soft loss × T²").click()
-        page.wait_for_function("window.saved.length > 0")
+        page.wait_for_function("window.saved.at(-1) === 'T=4'")
         page.evaluate("window.saved.length = 0")
 
 

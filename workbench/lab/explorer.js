@@ -599,7 +599,7 @@ class Panel {
         chart.body.append(area);
       }
     });
-    this.cutMark = drawn("text", { class: "wbx-labelname", x: LEFT + pitch * (slots - 0.5), y: this.chances.top - 4 });
+    this.cutMark = drawn("text", { class: "wbx-labelname", x: LEFT + pitch * (slots - 0.5), y: this.chances.top + 11 });
     this.chances.body.append(this.labelName, this.cutMark);
     // Long names need room below the lowest chart.
     this.gradient.svg.setAttribute("viewBox", `0 0 ${WIDTH} ${this.gradient.height + (words ? 62 : 0)}`);
@@ -837,7 +837,7 @@ class Panel {
     const preset = this.presets.findIndex((p) =>
       formatState(parseState(p.state, limits), 0) === settings);
     set(parts.preset, preset < 0 ? "" : preset);
-    write(parts.story, preset < 0 ? "" : this.presets[preset].story);
+    write(parts.story, preset < 0 ? "Choose a story, or move T and α." : this.presets[preset].story);
   }
 
   showLogits() {
