@@ -24,10 +24,10 @@ A*03:01 and A*11:01 like nearly the same peptides, so no model is right always; 
 the three kinds gives the exact P(binder | peptide, allele), the oracle.
 
 The tables are under ``data/worlds/``. ``hla_motifs.csv``: residue frequencies of measured
-binders of nine residues (the positives of the training set of TransPHLA, which come from the
-Anthem data) for 27 alleles, with the number of peptides counted. ``hla_alleles.csv``: the
-34 residues of each allele that line the groove, the NetMHCpan pseudo-sequences (Nielsen et al.,
-PLoS ONE 2:e796, 2007) as MHCflurry and TransPHLA give them. Background: `proteins.background`.
+binders of nine residues (the positives of the TransPHLA/Anthem training data) for 27 alleles,
+with the number of peptides counted. ``hla_alleles.csv``: the 34 residues of each allele that
+line the groove, the NetMHCpan pseudo-sequences (Nielsen et al., PLoS ONE 2:e796, 2007) as
+MHCflurry and TransPHLA give them. Background: `proteins.background`.
 """
 
 from __future__ import annotations
