@@ -11,17 +11,16 @@ only. Where there is no JavaScript, a picture of the same state stands in its pl
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import traitlets
 
 from workbench.errors import UsageError, WorkbenchError
 from workbench.lab import explorer_svg, registry
 from workbench.lab.examples import SEQUENCES, Example, Pair, figures, given
+from workbench.lab.pictured import Pictured
 from workbench.lab.presets import (
     HIGHEST_TEMPERATURE,
     LARGEST_LOGIT,
@@ -33,11 +32,9 @@ from workbench.lab.presets import (
     format_state,
     parse_state,
 )
-from workbench.lab.publisher import Publisher
 from workbench.worlds.proteins import AMINO_ACIDS
 
 HERE = Path(__file__).parent
-WIDGET = "application/vnd.jupyter.widget-view+json"
 #: One module in three files: mathematics, state strings, what is seen.
 MODULE = "\n".join(
     (HERE / name).read_text(encoding="utf-8")
@@ -46,7 +43,7 @@ MODULE = "\n".join(
 log = logging.getLogger(__name__)
 
 
-class Explorer(anywidget.AnyWidget):
+class Explorer(Pictured):
     """Oracle, teacher, student and label at one position, with T and α under one's hand.
 
     An explorer made by a cell that is run again replaces the one that the cell made before.
@@ -77,7 +74,6 @@ class Explorer(anywidget.AnyWidget):
     _example = traitlets.Dict().tag(sync=True)
     _presets = traitlets.List().tag(sync=True)
     _limits = traitlets.Dict().tag(sync=True)
-    _picture = traitlets.Unicode("").tag(sync=True)
 
     def __init__(
         self,
@@ -138,11 +134,8 @@ class Explorer(anywidget.AnyWidget):
         self._loaded = example
         self._check_source(state)
         text = _canonical(example, state)
-        self._closed = False
         self._lock = threading.RLock()
         self._asked: str | None = None
-        self._shown: Any = None
-        self._publisher = Publisher(self._catch_up)
         super().__init__(
             state=text,
             _example=example.pack(),
@@ -154,7 +147,6 @@ class Explorer(anywidget.AnyWidget):
                 "residues": AMINO_ACIDS,
                 "longest": pair.longest if pair else 0,
             },
-            _picture=secrets.token_hex(8),
         )
         self.problem = ""
         self.on_msg(self._on_message)
@@ -188,49 +180,9 @@ class Explorer(anywidget.AnyWidget):
         """Wait until what the browser asked for is there; False after ``timeout`` seconds."""
         return self._publisher.flush(timeout)
 
-    def close(self) -> None:
-        """End the thread and close the widget. Twice is once."""
-        if self.__dict__.get("_closed", True):
-            return
-        self._closed = True
-        registry.release(self)
-        self._publisher.close()
-        self.layout.close()
-        super().close()
-
     def __repr__(self) -> str:
         """One line, shown where there are no widgets."""
         return f"Explorer({self.state!r})"
-
-    # -- shown
-
-    def _ipython_display_(self) -> None:
-        """The picture and the widget, one above the other; the widget hides the picture.
-
-        In one output they would exclude each other: nbconvert takes the widget wherever a
-        notebook holds its state, and shows nothing where the widgets' scripts cannot be
-        fetched.
-        """
-        from IPython.display import display
-
-        if self._closed:
-            print(f"{self!r}, closed")
-            return
-        self._shown = display(self._framed_picture(), raw=True, display_id=True)
-        data, metadata = super()._repr_mimebundle_()
-        data["text/plain"] = "The picture above moves where this notebook is run."
-        display(data, metadata=metadata, raw=True)
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The widget, and the picture for those who cannot show one."""
-        data, metadata = super()._repr_mimebundle_()
-        return {**data, "image/svg+xml": self.svg()}, metadata
-
-    def _framed_picture(self) -> dict[str, str]:
-        return {
-            "text/html": f'<div data-workbench-picture="{self._picture}">{self.svg()}</div>',
-            "text/plain": repr(self),
-        }
 
     # -- the state's way in
 
@@ -268,7 +220,7 @@ class Explorer(anywidget.AnyWidget):
 
     # -- the publisher's thread
 
-    def _catch_up(self) -> None:
+    def _redraw(self) -> None:
         asked, self._asked = self._asked, None
         if asked is not None:
             try:
@@ -280,8 +232,7 @@ class Explorer(anywidget.AnyWidget):
                 log.exception("the explorer could not load an example")
                 self.problem = f"{type(error).__name__}: {error}"
             self.send({"asked": asked, "problem": self.problem})
-        if self._shown is not None:
-            self._shown.update(self._framed_picture(), raw=True)
+        super()._redraw()
 
     # -- parts
 
