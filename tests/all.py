@@ -110,7 +110,7 @@ class Suite:
         return executed + self._pytest("stored", *PARALLEL, "tests/notebooks", threads=1)
 
     def browser(self) -> Outcome:
-        return self._pytest("browser", "tests/browser")
+        return self._pytest("browser", *PARALLEL, "tests/browser", threads=1)
 
     def _one(self, *arguments: str) -> Outcome:
         return Outcome(failed=1) if self._python(*arguments) else Outcome(passed=1)
