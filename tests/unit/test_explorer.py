@@ -25,6 +25,7 @@ HOSTILE = "<img src=x onerror=alert(1)> & \"quoted\" 'text' \x00"
 NAMESPACE = {"svg": "http://www.w3.org/2000/svg"}
 #: Nothing here takes that long; only a broken explorer waits so many seconds.
 PATIENCE = 30.0
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture(autouse=True)
@@ -429,11 +430,11 @@ def test_picture_and_widget_are_two_outputs(monkeypatch):
     """In one output nbconvert would show nothing where it finds the widget's state."""
     lab = small("T=4")
     (picture, _), (widget, _) = shown = displayed(lab, monkeypatch)
-    assert explorer.WIDGET not in picture
+    assert WIDGET not in picture
     assert "<svg" in picture["text/html"]
     assert f'data-workbench-picture="{lab._picture}"' in picture["text/html"]
     assert picture["text/plain"] == "Explorer('T=4')"
-    assert widget[explorer.WIDGET]["model_id"] == lab.model_id
+    assert widget[WIDGET]["model_id"] == lab.model_id
     assert "text/html" not in widget
     # The picture follows, so that an export shows the state that was left.
     lab.set(T=8)
@@ -444,7 +445,7 @@ def test_picture_and_widget_are_two_outputs(monkeypatch):
 def test_the_bundle_holds_widget_and_picture():
     lab = small()
     data, _ = lab._repr_mimebundle_()
-    assert data[explorer.WIDGET]["model_id"] == lab.model_id
+    assert data[WIDGET]["model_id"] == lab.model_id
     ElementTree.fromstring(data["image/svg+xml"])
 
 
@@ -557,13 +558,13 @@ def test_whatever_the_browser_sends_is_no_error_here(open_explorer):
 
 def test_callbacks_return_at_once_and_the_last_wish_counts(open_explorer, monkeypatch):
     lab = open_explorer()
-    go, entered, loaded = threading.Event(), threading.Event(), []
+    go, entered, loaded, waited = threading.Event(), threading.Event(), [], []
     load = lab._pair.example
 
     def slow(state):
         loaded.append((state.source, threading.current_thread().name))
         entered.set()
-        assert go.wait(PATIENCE)
+        waited.append(go.wait(PATIENCE))
         return load(state)
 
     monkeypatch.setattr(lab._pair, "example", slow)
@@ -572,10 +573,13 @@ def test_callbacks_return_at_once_and_the_last_wish_counts(open_explorer, monkey
     asks(lab, "protein=2")  # returns, although the first is still being loaded
     asks(lab, "protein=3")
     lab.set_state({"state": "T=3"})
+    assert lab.state == "T=3"  # at once, too: nothing has been loaded yet
+    assert not go.is_set() and len(loaded) == 1
     go.set()
     assert lab.wait(PATIENCE)
     assert [source for source, _ in loaded] == ["protein=1", "protein=3"]
     assert {name for _, name in loaded} == {"workbench publisher"}
+    assert all(waited)
     assert lab.state == "protein=3"
     # A wish is granted once.
     lab.set(T=6, protein=4)

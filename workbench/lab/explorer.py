@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from pathlib import Path
 from typing import Any
 
 import traitlets
@@ -20,7 +19,7 @@ import traitlets
 from workbench.errors import UsageError, WorkbenchError
 from workbench.lab import explorer_svg, registry
 from workbench.lab.examples import SEQUENCES, Example, Pair, figures, given
-from workbench.lab.pictured import Pictured
+from workbench.lab.pictured import Pictured, text_of
 from workbench.lab.presets import (
     HIGHEST_TEMPERATURE,
     LARGEST_LOGIT,
@@ -34,12 +33,8 @@ from workbench.lab.presets import (
 )
 from workbench.worlds.proteins import AMINO_ACIDS
 
-HERE = Path(__file__).parent
-#: One module in three files: mathematics, state strings, what is seen.
-MODULE = "\n".join(
-    (HERE / name).read_text(encoding="utf-8")
-    for name in ("distillation.js", "state.js", "explorer.js")
-)
+#: One ES module: elements, mathematics, state strings, what is seen.
+MODULE = text_of("elements.js", "explorer_charts.js", "distillation.js", "state.js", "explorer.js")
 log = logging.getLogger(__name__)
 
 
@@ -65,10 +60,8 @@ class Explorer(Pictured):
         problem: the last error in the browser's panel; empty if all went well since.
     """
 
-    # Texts, not paths: a path would be watched by a thread that keeps every widget alive
-    # (anywidget issue 929).
     _esm = MODULE
-    _css = (HERE / "explorer.css").read_text(encoding="utf-8")
+    _css = text_of("explorer.css")
 
     state = traitlets.Unicode("").tag(sync=True)
     _example = traitlets.Dict().tag(sync=True)
@@ -163,7 +156,8 @@ class Explorer(Pictured):
             UsageError: if a part is unknown or wrong; nothing is changed then.
         """
         with self._lock:
-            self.state = format_state(change_state(parse_state(self.state), parts))
+            text = format_state(change_state(parse_state(self.state), parts))
+        self.state = text
 
     def numbers(self) -> dict[str, Any]:
         """All figures at the present state, computed in Python: see `examples.figures`."""
@@ -194,10 +188,12 @@ class Explorer(Pictured):
             self._check_source(state)
             if self._pair is None or state.source == self._loaded.source:
                 return _canonical(self._loaded, state)
-            example = self._pair.example(state)
-            text = _canonical(example, state)
+        # Asking the models takes a while; a slider that moves meanwhile must not wait for it.
+        example = self._pair.example(state)
+        text = _canonical(example, state)
+        with self._lock:
             self._loaded, self._example = example, example.pack()
-            return text
+        return text
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """What the browser has set, on whatever thread the kernel likes; loads nothing."""

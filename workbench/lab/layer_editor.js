@@ -1,9 +1,7 @@
 // The layer-map editor's view. Everything is computed here; the kernel is told the map as text,
 // "0,2,-,6" or "scratch:4". The named maps come from Python, one for each number of layers.
-// What comes from data or from typing goes through textContent and setAttribute, never through
-// HTML.
+// This file is joined behind elements.js.
 
-const SVG = "http://www.w3.org/2000/svg";
 const TOP = 34, BOX = 206, TEACHER_X = 2, STUDENT_X = 352, WIDTH = 560;
 const DRAG_FROM = 5; // px; a shorter move is a click
 const WRITE_DELAY = 80, SAY_DELAY = 500; // ms
@@ -13,24 +11,6 @@ const PARTS = ["embeddings", "layers", "norm and head"];
 let views = 0;
 
 class Unusable extends Error {}
-
-function node(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
-function drawn(name, attributes = {}, text = null) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== null) made.textContent = text;
-  return made;
-}
-
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
 
 function number(value) {
   return value.toLocaleString("en-US");
@@ -48,12 +28,6 @@ function percent(part, whole) {
 
 function counted(count) {
   return `${count} layer${count === 1 ? "" : "s"}`;
-}
-
-/** JupyterLab takes arrow keys and Delete for itself, except from focused elements that say so. */
-function keepKeys(place) {
-  for (const control of place.querySelectorAll("input, select, button, [tabindex]"))
-    control.setAttribute("data-lm-suppress-shortcuts", "true");
 }
 
 function same(one, other) {

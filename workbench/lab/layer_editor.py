@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import numbers
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import traitlets
@@ -23,10 +22,9 @@ from workbench import layer_maps
 from workbench.errors import UsageError
 from workbench.lab import layer_editor_svg, registry
 from workbench.lab.anatomy import Anatomy, Share, account, describe, examine
-from workbench.lab.pictured import Pictured
+from workbench.lab.pictured import Pictured, text_of
 from workbench.layer_maps import LayerMap
 
-HERE = Path(__file__).parent
 #: Layers that a drawing has room for, of teacher and of student.
 MOST_LAYERS = 64
 #: What the menu says about each map, and the line below it. Sources: see `layer_maps`.
@@ -71,10 +69,8 @@ class LayerMapEditor(Pictured):
         name: name of the editor.
     """
 
-    # Texts, not paths: a path would be watched by a thread that keeps every widget alive
-    # (anywidget issue 929).
-    _esm = (HERE / "layer_editor.js").read_text(encoding="utf-8")
-    _css = (HERE / "layer_editor.css").read_text(encoding="utf-8")
+    _esm = text_of("elements.js", "layer_editor.js")
+    _css = text_of("layer_editor.css")
 
     text = traitlets.Unicode("").tag(sync=True)
     _teacher = traitlets.Dict().tag(sync=True)

@@ -8,6 +8,7 @@ notebook holds its state, and shows nothing where the widgets' scripts cannot be
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -15,6 +16,16 @@ import traitlets
 
 from workbench.lab import registry
 from workbench.lab.publisher import Publisher
+
+
+def text_of(*names: str) -> str:
+    """Files beside this one, joined: a widget's script or style as one text.
+
+    A text and not a path: a path would be watched by a thread that keeps every widget alive
+    (anywidget issue 929).
+    """
+    here = Path(__file__).parent
+    return "\n".join((here / name).read_text(encoding="utf-8") for name in names)
 
 
 class Pictured(anywidget.AnyWidget):
