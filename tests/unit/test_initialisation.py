@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from transformers import (
@@ -12,7 +14,7 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from workbench import models, runs
+from workbench import evaluation, models, plots, runs, runtime
 from workbench.config import RunConfig
 from workbench.errors import Interrupted, UsageError, WorkbenchError
 from workbench.progress import Silent
@@ -203,7 +205,13 @@ def test_parts_of_the_published_tiny_student():
 
 
 @pytest.fixture
-def options(tiny_teacher):
+def options(tiny_teacher, monkeypatch):
+    # What is tested here is not how fast the machine is.
+    monkeypatch.setattr(evaluation, "GENERATED", 4)
+    monkeypatch.setattr(runtime, "BATCH_SIZES", (1,))
+    monkeypatch.setattr(runtime, "measure", partial(runtime.measure, seconds=0.0))
+    monkeypatch.setattr(runtime, "generation_seconds", lambda model: 1.0)
+    monkeypatch.setattr(plots, "run_figures", lambda lines, results, formula: {})
     return {
         "teacher": str(tiny_teacher), "train_sequences": 48, "validation_sequences": 8,
         "batch_size": 16, "steps": 6, "checkpoint_every": 2,
