@@ -110,7 +110,10 @@ class Suite:
         return executed + self._pytest("stored", *PARALLEL, "tests/notebooks", threads=1)
 
     def browser(self) -> Outcome:
-        return self._pytest("browser", *PARALLEL, "tests/browser", threads=1)
+        # The notebooks take longest, so they are begun first, and tests are dealt out singly.
+        dealt = [*PARALLEL[:-1], "load", "--maxschedchunk", "1"]
+        first = "tests/browser/test_notebooks.py"
+        return self._pytest("browser", *dealt, first, "tests/browser", threads=1)
 
     def _one(self, *arguments: str) -> Outcome:
         return Outcome(failed=1) if self._python(*arguments) else Outcome(passed=1)

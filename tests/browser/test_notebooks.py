@@ -39,7 +39,7 @@ def test_start_here_trains_and_shows_the_four_rows(lab_page):
 
 def test_protgpt2_runs_and_answers_to_t_and_alpha(lab_page):
     # Fewer steps than a reader's: three students are trained here, and one more by the panel.
-    lab = lab_page("04_protgpt2.ipynb", STEPS=300, PANEL_STEPS=300)
+    lab = lab_page("04_protgpt2.ipynb", STEPS=150, PANEL_STEPS=150)
     lab.run_all(timeout=600)
     said = lab.output_text()
     assert "38,866,432" in said
@@ -59,7 +59,7 @@ def test_protgpt2_runs_and_answers_to_t_and_alpha(lab_page):
         sliders.nth(1).press("ArrowRight")
     lab.wait_for_text("0.15·CE(student, x[t+1])")
     lab.panel.get_by_role("button", name="Start", exact=True).click()
-    lab.wait_for_text(re.compile(r"step [\d,]+ of 300"), timeout=60)
+    lab.wait_for_text(re.compile(r"step [\d,]+ of 150"), timeout=60)
     table = lab.panel.locator("table", has_text="Finished runs")
     table.wait_for(timeout=240_000)
     assert table.locator("tbody tr").count() == 1
