@@ -124,6 +124,8 @@ class Suite:
         arguments = ("-m", "pytest", *options, "-p", "no:cacheprovider", *arguments)
         status = self._python(*arguments, threads=threads)
         outcome = count(report) if report.exists() else Outcome()
+        for line in measured(report) if report.exists() else []:
+            print(line, flush=True)
         if status and not outcome.failed:
             # Nothing was collected, or pytest itself came to grief.
             print(f"pytest left with status {status} and no failed test", flush=True)
@@ -153,6 +155,12 @@ def count(report: Path) -> Outcome:
         else:
             passed += 1
     return Outcome(passed, failed, skipped)
+
+
+def measured(report: Path) -> list[str]:
+    """What tests have measured and recorded as a property of that name."""
+    properties = ElementTree.parse(report).iter("property")
+    return [p.get("value", "") for p in properties if p.get("name") == "measured"]
 
 
 def main() -> int:

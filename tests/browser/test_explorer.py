@@ -202,7 +202,7 @@ def flat(value: Any, path: str = "") -> dict[str, float | None]:
     return {path: value}
 
 
-def test_javascript_and_python_agree(protein, show):
+def test_javascript_and_python_agree(protein, show, record_property):
     cases = random_cases()
     page = show(protein)
     answers = page.evaluate(
@@ -232,7 +232,11 @@ def test_javascript_and_python_agree(protein, show):
             difference = abs(found[name] - value) / max(1.0, abs(value))
             assert difference < 1e-6, (name, found[name], value, state)
             worst, compared = max(worst, (difference, name)), compared + 1
-    print(f"\n{CASES} cases, {compared:,} numbers; largest difference {worst[0]:.1e} in {worst[1]}")
+    record_property(
+        "measured",
+        f"JavaScript against Python: {CASES} cases, {compared:,} numbers; largest difference "
+        f"{worst[0]:.1e} in {worst[1]}",
+    )
 
 
 def test_nothing_overflows_on_the_screen(show):
@@ -308,7 +312,7 @@ def test_numbers_on_the_screen_are_those_of_python(protein, show):
 
 
 @pytest.mark.parametrize(("symbols", "bound"), [(25, FRAME), (4000, LARGE_FRAME)])
-def test_a_move_is_on_the_screen_within_a_frame(show, symbols, bound):
+def test_a_move_is_on_the_screen_within_a_frame(show, symbols, bound, record_property):
     rng = np.random.default_rng(1)
     lab = Explorer.from_logits(
         [f"w{i}" for i in range(symbols)], rng.normal(0, 3, symbols), rng.normal(0, 3, symbols), 7,
@@ -324,9 +328,10 @@ def test_a_move_is_on_the_screen_within_a_frame(show, symbols, bound):
         tenth = statistics.quantiles(times[name], n=20)[-1]
         return f"{statistics.median(times[name]):.2f} ms (95 % under {tenth:.2f} ms)"
 
-    print(
-        f"\n{symbols:,} symbols: script {middle('script')} of {bound} ms, "
-        f"with layout {middle('whole')}; the very first move {first:.1f} ms"
+    record_property(
+        "measured",
+        f"a move at {symbols:,} symbols: script {middle('script')} of {bound} ms, "
+        f"with layout {middle('whole')}; the very first move {first:.1f} ms",
     )
     # The median: the machine may be busy with something else now and then.
     assert statistics.median(times["script"]) < bound

@@ -176,6 +176,15 @@ def suite():
     del sys.modules["suite"]
 
 
+def test_suite_prints_what_tests_measured(suite, tmp_path, capfd):
+    (tmp_path / "test_x.py").write_text(
+        "def test_x(record_property):\n    record_property('measured', 'a frame: 1 ms')\n"
+    )
+    steps = suite.Suite(tmp_path)
+    assert steps._pytest("x", str(tmp_path / "test_x.py")) == suite.Outcome(passed=1)
+    assert "\na frame: 1 ms\n" in capfd.readouterr().out
+
+
 def test_suite_counts_what_pytest_reports(suite, tmp_path):
     report = tmp_path / "report.xml"
     report.write_text(
