@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from workbench import corpora, models, workshop
+from workbench import corpora, metrics, models, workshop
 from workbench.config import RunConfig
 from workbench.corpora import Batch
 from workbench.metrics import Quality
@@ -157,6 +157,24 @@ def compare(
         bands[label] = Band(label, tuple(runs))
     progress.close()
     return bands
+
+
+def references(config: RunConfig) -> dict[str, float]:
+    """What students are measured against, on the held-out data of a configuration.
+
+    Returns:
+        Perplexity of "teacher", "uniform" (guessing evenly over the vocabulary) and, where the
+        truth is known, "oracle".
+    """
+    shop = workshop.prepare(config, Silent())
+    teacher = metrics.evaluate(
+        shop.teacher_model, shop.validation_batches, shop.validation.residues
+    )
+    found = {"teacher": teacher.perplexity, "uniform": float(shop.student.vocabulary)}
+    if shop.corpus.has_oracle:
+        truth = metrics.oracle_quality(shop.corpus.validation["sequence"][:])
+        found["oracle"] = truth.perplexity
+    return found
 
 
 class Sharpened:

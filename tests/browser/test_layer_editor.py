@@ -394,11 +394,17 @@ def test_in_jupyterlab(jupyter, lab_page, request):
     panel.locator(".jp-Cell").nth(1).locator(".cm-content").click()
     page.keyboard.press("Control+Enter")
     lab.wait_for_text("map is (1, None, 5, 8) 1,-,5,8")
-    page.locator("#jp-MainMenu").get_by_text("Settings", exact=True).click()
-    page.locator(".lm-Menu-itemLabel").get_by_text("Theme", exact=True).hover()
-    page.locator(".lm-Menu-itemLabel").get_by_text("JupyterLab Dark", exact=True).click()
-    page.locator('body[data-jp-theme-light="false"]').wait_for(state="attached")
+
+    def choose_theme(name: str, light: str) -> None:
+        page.locator("#jp-MainMenu").get_by_text("Settings", exact=True).click()
+        page.locator(".lm-Menu-itemLabel").get_by_text("Theme", exact=True).hover()
+        page.locator(".lm-Menu-itemLabel").get_by_text(name, exact=True).click()
+        page.locator(f'body[data-jp-theme-light="{light}"]').wait_for(state="attached")
+
+    choose_theme("JupyterLab Dark", "false")
     set_text(panel, "2i+1")
     expect_map(panel, "1,3,5,7")
     lab.screenshot("editor-jupyterlab-dark")
+    # JupyterLab keeps the choice, and other tests share its server.
+    choose_theme("JupyterLab Light", "true")
     assert lab.external_requests == []

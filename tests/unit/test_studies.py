@@ -72,3 +72,13 @@ def test_a_sharper_teacher_makes_another_student(config):
     calm, sharp = studies.learn(config), studies.learn(config, sharpness=3.0)
     assert calm.perplexity[0] == sharp.perplexity[0]
     assert calm.perplexity[-1] != sharp.perplexity[-1]
+
+
+def test_references_are_those_of_a_run(config, tiny_teacher, tmp_path):
+    results = runs.distill(
+        "protgpt2-tiny", tmp_path / "run", teacher=str(tiny_teacher), progress=Silent(), **SMALL
+    )
+    found = studies.references(config)
+    assert found["teacher"] == pytest.approx(results["teacher"]["perplexity"], rel=1e-6)
+    assert found["oracle"] == pytest.approx(results["oracle"]["perplexity"])
+    assert found["uniform"] == 21.0
