@@ -104,10 +104,8 @@ class Suite:
             if '"exercise"' not in path.read_text(encoding="utf-8"):
                 shutil.copy(path, copy)
         timeout = f"--nbmake-timeout={CELL_TIMEOUT}"
-        executed = self._pytest(
-            "nbmake", *PARALLEL, "--nbmake", timeout, f"--rootdir={copy}", str(copy), threads=1
-        )
-        return executed + self._pytest("stored", *PARALLEL, "tests/notebooks", threads=1)
+        where = [str(copy), "tests/notebooks"]
+        return self._pytest("notebooks", *PARALLEL, "--nbmake", timeout, *where, threads=1)
 
     def browser(self) -> Outcome:
         # The notebooks take longest, so they are begun first, and tests are dealt out singly.
