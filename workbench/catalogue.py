@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from workbench import models, recipes
+from workbench import layer_maps, recipes, tasks
 from workbench.recipes import names
 
 __all__ = ["describe", "names", "text"]
@@ -14,17 +14,18 @@ __all__ = ["describe", "names", "text"]
 def describe(name: str) -> dict[str, Any]:
     """A recipe as JSON: the contract of ``workbench recipes NAME --json``."""
     recipe = recipes.get(name)
+    task = tasks.of(name)
     scales = {}
     for scale_name, scale in recipe.scales.items():
         scales[scale_name] = {
             "teacher": {
                 **asdict(scale.teacher),
-                "parameters": models.count_parameters(scale.teacher, activation=scale.activation),
+                "parameters": task.count_parameters(scale.teacher, scale),
                 "source": scale.teacher_source,
             },
             "student": {
                 **asdict(scale.student),
-                "parameters": models.count_parameters(scale.student, activation=scale.activation),
+                "parameters": task.count_parameters(scale.student, scale),
             },
             "data": scale.data_source,
             "steps": scale.steps,
@@ -38,12 +39,13 @@ def describe(name: str) -> dict[str, Any]:
         "task": recipe.task,
         "temperature": recipe.temperature,
         "alpha": recipe.alpha,
-        "layer_map": recipe.layer_map,
+        "init": recipe.init,
+        "layer_map": layer_maps.parse(recipe.init, paper.teacher.layers),
         "variants": {
             variant.name: {
                 "terms": {
-                    "hard": {**asdict(variant.objective.hard), "weight": recipe.alpha},
-                    "soft": {**asdict(variant.objective.soft), "weight": 1 - recipe.alpha},
+                    term: {**asdict(getattr(variant.objective, term)), "weight": weight}
+                    for term, weight in variant.objective.weights(recipe.alpha).items()
                 },
                 "formula": variant.objective.formula(recipe.temperature, recipe.alpha),
                 "source": variant.source,

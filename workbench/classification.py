@@ -193,6 +193,59 @@ def _score(truth: np.ndarray, given: np.ndarray, threshold: float) -> Scores:
     )
 
 
+def ratio(
+    labels: Sequence[int] | np.ndarray,
+    probabilities: Sequence[float] | np.ndarray,
+    reference: Sequence[float] | np.ndarray,
+    metric: str,
+    *,
+    threshold: float = 0.5,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, Interval]:
+    """A metric of one model over that of another, and a *paired* bootstrap interval.
+
+    Both are judged on the same drawing of examples each time, so that what is easy or hard for
+    both does not blur their ratio.
+
+    Args:
+        labels: ``[n]``, 0 or 1.
+        probabilities: ``[n]``, of the model above the line.
+        reference: ``[n]``, of the model below it.
+        metric: one of `METRICS`.
+        threshold: as in `score`.
+        resamples: at least one.
+        level: as in `score`.
+        seed: as in `score`.
+
+    Raises:
+        UsageError: as `score`; if the metric is unknown, undefined here, or the reference's is 0.
+    """
+    if metric not in METRICS or resamples < 1:
+        raise UsageError(
+            f"the metric is {metric!r} with {resamples} resamples; expected one of "
+            f"{', '.join(METRICS)} and at least one resample"
+        )
+    _check_options(threshold, resamples, level, seed)
+    values, points = [], []
+    for given in (probabilities, reference):
+        truth, checked = _checked(labels, given)
+        points.append(getattr(_score(truth, checked, threshold), metric))
+        # The same generator twice: the same drawings for both.
+        rng = np.random.default_rng([seed, 0x70616972])
+        order = np.argsort(np.argsort(checked, kind="stable"), kind="stable")
+        values.append(_bootstrap(truth, checked, threshold, resamples, rng, order)[metric])
+    if points[0] is None or not points[1]:
+        raise UsageError(f"the ratio of {metric} is undefined: {points[0]} over {points[1]}")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = values[0] / values[1]
+    ratios = ratios[np.isfinite(ratios)]
+    tail = 50 * (1 - level)
+    low, high = np.percentile(ratios, [tail, 100 - tail])
+    return points[0] / points[1], Interval(float(low), float(high))
+
+
 def roc_auc(
     labels: Sequence[int] | np.ndarray, probabilities: Sequence[float] | np.ndarray
 ) -> float:
@@ -295,8 +348,13 @@ def _bootstrap(
     threshold: float,
     resamples: int,
     rng: np.random.Generator,
+    places: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every metric on ``resamples`` drawings of the examples with replacement, NaN if undefined."""
+    """Every metric on ``resamples`` drawings of the examples with replacement, NaN if undefined.
+
+    With ``places`` ``[n]``, where each example stands in order of probability, the examples
+    drawn do not depend on the probabilities.
+    """
     # Sorted once: every resample is then in order of probability too.
     order = np.argsort(given, kind="stable")
     truth, given = truth[order], given[order]
@@ -306,6 +364,8 @@ def _bootstrap(
     for start in range(0, resamples, rows):
         count = min(rows, resamples - start)
         drawn = rng.integers(n, size=(count, n))
+        if places is not None:
+            drawn = places[drawn]
         drawn += n * np.arange(count)[:, None]
         weights = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)
         parts.append(_weighted(truth, given, threshold, weights.astype(np.float64)))

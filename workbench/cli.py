@@ -23,11 +23,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 Steps = Annotated[int | None, typer.Option(help="Optimiser steps.")]
 Seed = Annotated[int, typer.Option(help="Of the initial weights and the order of batches.")]
 Data = Annotated[
-    str | None, typer.Option(help="FASTA, CSV, text or Parquet file, or an id on the hub.")
+    str | None,
+    typer.Option(
+        help="FASTA, CSV, text or Parquet file, or an id on the hub; for distilbert-pmhc a CSV "
+        "file with the columns peptide, allele, label."
+    ),
+]
+Alleles = Annotated[
+    str | None,
+    typer.Option(help="Table of HLA pseudo-sequences, for pairs with alleles not built in."),
 ]
 Column = Annotated[str | None, typer.Option(help="Which column of a table holds the sequences.")]
 TeacherOption = Annotated[
-    str | None, typer.Option(help="Directory or hub id of a causal language model.")
+    str | None, typer.Option(help="Directory or hub id of a model for the recipe's task.")
 ]
 
 
@@ -82,13 +90,15 @@ def distill(
     teacher: TeacherOption = None,
     data: Data = None,
     column: Column = None,
+    alleles: Alleles = None,
     init: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="How the student starts: random, or with layers of its teacher: 2i, 2i+1, "
-            "distilbert, first, last, spaced (first:4 for four layers), or a map such as 0,2,4,6."
+            "distilbert, first, last, spaced (first:4 for four layers), or a map such as 0,2,4,6; "
+            "by default as the recipe says."
         ),
-    ] = "random",
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     cached: Annotated[
@@ -103,8 +113,9 @@ def distill(
 
     results = runs.distill(
         name, run, variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
-        seed=seed, teacher=teacher, data=data, column=column, init=init, batch_size=batch_size,
-        learning_rate=learning_rate, cached=cached, checkpoint_every=checkpoint_every,
+        seed=seed, teacher=teacher, data=data, column=column, alleles=alleles, init=init,
+        batch_size=batch_size, learning_rate=learning_rate, cached=cached,
+        checkpoint_every=checkpoint_every,
     )  # fmt: skip
     _print_results(results, as_json)
 
@@ -121,43 +132,62 @@ def resume(
 
 @app.command()
 def evaluate(
-    what: Annotated[str, typer.Argument(help="A run directory, or any causal language model.")],
+    what: Annotated[
+        str,
+        typer.Argument(help="A run directory, or a model: built in, a directory, or on the hub."),
+    ],
     data: Data = None,
     column: Column = None,
+    alleles: Alleles = None,
     teacher: TeacherOption = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Whose task, teacher and data; by default by the model.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Oracle, teacher, student, student without teacher: quality and runtime."""
-    from workbench import evaluation, runs
+    from workbench import evaluation, models, runs, tasks
     from workbench.config import RunConfig
 
     if (Path(what) / "config.json").exists() and runs.is_run(what):
-        if data or teacher or column:
+        if data or teacher or column or alleles or recipe:
             raise UsageError(
                 "a run is evaluated on its own data and teacher; give the directory of a model, "
                 f"such as {what}/student, to use --data or --teacher"
             )
         results = runs.evaluate(what)
     else:
-        config = RunConfig.from_recipe("protgpt2-tiny", data=data, teacher=teacher, column=column)
+        place = models.resolve_model(what)
+        if recipe is None and isinstance(place, Path) and place.is_dir():
+            recipe = tasks.recipe_for(models.architectures(place))
+        config = RunConfig.from_recipe(
+            recipe or "protgpt2-tiny", data=data, teacher=teacher, column=column, alleles=alleles
+        )
         results = evaluation.evaluate_model(what, config)
     _print_results(results, as_json)
 
 
 @app.command()
 def teach(
-    name: Annotated[str, typer.Argument(help="Name of a classroom teacher: protgpt2.")],
+    name: Annotated[str, typer.Argument(help="Name of a classroom teacher: protgpt2 or pmhc.")],
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="Directory to save the teacher in.")] = None,
     steps: Steps = None,
     seed: Seed = 0,
     column: Column = None,
+    alleles: Alleles = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="A trained encoder to begin with, such as Rostlab/prot_bert (pmhc)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a classroom teacher again from nothing."""
     from workbench import teachers
 
-    figures = teachers.teach(name, data=data, out=out, steps=steps, seed=seed, column=column)
+    figures = teachers.teach(
+        name, data=data, out=out, steps=steps, seed=seed, column=column, alleles=alleles, base=base
+    )
     if as_json:
         _print_json(figures)
     else:

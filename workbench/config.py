@@ -27,6 +27,7 @@ class RunConfig:
         teacher: name, directory or hub id.
         data: world, file or hub id.
         column: of a table of sequences; None looks for the usual names.
+        alleles: table of pseudo-sequences of HLA molecules; None takes the built-in one.
         init: how the student starts: ``random``, or a layer map as `layer_maps.parse` reads it.
             With a map the student is as wide as its teacher, with as many layers as the map has.
         batch_size: sequences a step.
@@ -51,6 +52,7 @@ class RunConfig:
     teacher: str
     data: str
     column: str | None
+    alleles: str | None
     init: str
     batch_size: int
     learning_rate: float
@@ -118,7 +120,8 @@ class RunConfig:
         teacher: str | None = None,
         data: str | None = None,
         column: str | None = None,
-        init: str = "random",
+        alleles: str | None = None,
+        init: str | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
         train_sequences: int | None = None,
@@ -148,7 +151,8 @@ class RunConfig:
             teacher=teacher or own.teacher_source,
             data=data,
             column=column,
-            init=init,
+            alleles=alleles,
+            init=recipe.init if init is None else init,
             batch_size=own.batch_size if batch_size is None else batch_size,
             learning_rate=own.learning_rate if learning_rate is None else float(learning_rate),
             warmup=min(own.warmup, max(1, steps) // 5),

@@ -74,10 +74,12 @@ class Rows:
     Attributes:
         tokens: arrays of token ids; the first token of each is context only.
         residues: letters in all blocks together, for perplexity per residue.
+        labels: ``[rows]``, the class of each row, where rows are examples to be classified.
     """
 
     tokens: list[np.ndarray]
     residues: int
+    labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -92,6 +94,9 @@ class Batch:
         input_ids: ``[batch, length]``, padded on the right.
         lengths: ``[batch]``, real tokens of each row.
         first_token: how many real tokens the batches before this one hold.
+        tokens: how many real tokens this one holds.
+        labels: ``[batch]``, classes, where there are any.
+        members: ``[batch]``, which rows these are.
     """
 
     index: int
@@ -99,6 +104,8 @@ class Batch:
     lengths: Tensor
     first_token: int
     tokens: int = field(default=0)
+    labels: Tensor | None = None
+    members: np.ndarray | None = None
 
     def real(self) -> Tensor:
         """``[batch, length]``, True where a token is not padding."""
@@ -233,7 +240,7 @@ def _read(source: str, column: str | None) -> list[str]:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _read_table(path, column)
-    _check_text(path)
+    check_text(path)
     if suffix in _FASTA:
         return _read_fasta(path)
     if suffix in (".csv", ".tsv"):
@@ -243,7 +250,7 @@ def _read(source: str, column: str | None) -> list[str]:
     return _read_fasta(path) if first.startswith(">") else _read_lines(path)
 
 
-def _check_text(path: Path) -> None:
+def check_text(path: Path) -> None:
     """Find the first line that is not UTF-8 text, so that the message can name it."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -466,13 +473,15 @@ def make_batches(rows: Rows, batch_size: int, pad: int) -> list[Batch]:
         pool = order[start : start + POOL * batch_size]
         pool = pool[np.argsort([len(rows.tokens[i]) for i in pool], kind="stable")]
         for at in range(0, len(pool), batch_size):
-            members = [rows.tokens[i] for i in pool[at : at + batch_size]]
+            places = pool[at : at + batch_size]
+            members = [rows.tokens[i] for i in places]
             lengths = torch.tensor([len(m) for m in members])
             ids = torch.full((len(members), int(lengths.max())), pad)
             for row, member in enumerate(members):
                 ids[row, : len(member)] = torch.from_numpy(member)
             tokens = int(lengths.sum())
-            batches.append(Batch(len(batches), ids, lengths, first, tokens))
+            labels = None if rows.labels is None else torch.from_numpy(rows.labels[places])
+            batches.append(Batch(len(batches), ids, lengths, first, tokens, labels, places))
             first += tokens
     return batches
 

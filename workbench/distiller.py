@@ -85,7 +85,7 @@ class Distiller:
     """Trains a student from a teacher, labels, or both.
 
     Args:
-        student: a causal language model; trained in place.
+        student: a causal language model or a classifier; trained in place.
         objective: terms and conventions.
         teacher: where the teacher's opinion comes from; None trains on labels alone.
         temperature: T of the soft term.
@@ -126,7 +126,7 @@ class Distiller:
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.step_number = 0
-        self.vocabulary = student.config.vocab_size
+        self.vocabulary = models.answers(student)
         student.requires_grad_(True)
         optimizer = torch.optim.AdamW(_parameter_groups(student, weight_decay), lr=0.0, fused=True)
         self.student, self.optimizer = self.accelerator.prepare(student, optimizer)
@@ -155,6 +155,7 @@ class Distiller:
         counts = Counts(
             rows=sum(int(scored.sum()) for scored, _ in masks),
             sequences=sum(len(b.lengths) for b in parts),
+            tokens=sum(b.tokens for b in parts),
         )
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * self.schedule.factor(self.step_number)
@@ -178,16 +179,21 @@ class Distiller:
         if self.teacher is None:
             raise ValueError("a student without a teacher has only one term")
         scored, labelled = self.objective.scored(batch.lengths, batch.input_ids.shape[1])
+        counts = Counts(int(scored.sum()), len(batch.lengths), batch.tokens)
+        if self.objective.compares_states:
+            bare = self.accelerator.unwrap_model(self.student)
+            terms = self._terms(batch, scored, labelled, counts)
+            return self.objective.ledger_by_parameters(terms, list(bare.parameters()), self.alpha)
         with torch.no_grad():
-            hidden = self._hidden(batch, scored)
+            hidden = self._hidden(batch)[scored.to(self.device)]
         return self.objective.ledger(
             hidden,
             self.head,
-            batch.input_ids[labelled].to(self.device),
+            self._labels(batch, labelled),
             self.teacher.signal(batch, scored),
             temperature=self.temperature,
             alpha=self.alpha,
-            counts=Counts(len(hidden), len(batch.lengths)),
+            counts=counts,
             vocabulary=self.vocabulary,
         )
 
@@ -247,21 +253,30 @@ class Distiller:
 
     # ------------------------------------------------------------------ inside
 
-    def _hidden(self, batch: Batch, scored: Tensor) -> Tensor:
-        ids = batch.input_ids.to(self.device)
-        return self.backbone(input_ids=ids).last_hidden_state[scored.to(self.device)]
+    def _hidden(self, batch: Batch) -> Tensor:
+        """Last hidden states, ``[batch, length, width]``."""
+        return models.last_hidden(
+            self.backbone, batch.input_ids.to(self.device), batch.real().to(self.device)
+        )
+
+    def _labels(self, batch: Batch, labelled: Tensor) -> Tensor:
+        labels = batch.input_ids[labelled] if batch.labels is None else batch.labels
+        return labels.to(self.device)
 
     def _terms(
         self, batch: Batch, scored: Tensor, labelled: Tensor, counts: Counts
     ) -> dict[str, Tensor]:
+        hidden = self._hidden(batch)
+        compares = self.teacher is not None and self.objective.compares_states
         return self.objective.values(
-            self._hidden(batch, scored),
+            hidden[scored.to(self.device)],
             self.head,
-            batch.input_ids[labelled].to(self.device),
+            self._labels(batch, labelled),
             None if self.teacher is None else self.teacher.signal(batch, scored),
             temperature=self.temperature,
             counts=counts,
             vocabulary=self.vocabulary,
+            states=hidden[batch.real().to(self.device)] if compares else None,
         )
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from workbench import corpora, metrics, models, runtime
+from workbench import corpora, tasks
 from workbench.config import RunConfig
-from workbench.metrics import Quality
-from workbench.runtime import Runtime
+from workbench.tasks import Judged
+from workbench.tasks.generation import ROW_NAMES as ROW_NAMES
 from workbench.workshop import Workshop
-
-GENERATED = 200
-ROW_NAMES = ("oracle", "teacher", "student", "baseline")
 
 
 def evaluate_run(config: RunConfig, shop: Workshop, run: str, seconds: float) -> dict[str, Any]:
@@ -24,18 +20,15 @@ def evaluate_run(config: RunConfig, shop: Workshop, run: str, seconds: float) ->
         run: the run directory, as text.
         seconds: time the training took.
     """
-    student = shop.student.accelerator.unwrap_model(shop.student.student).eval()
-    baseline = shop.baseline.accelerator.unwrap_model(shop.baseline.student).eval()
-    rows = four_rows(
-        config,
+    judged = Judged(
         corpus=shop.corpus,
         tokenizer=shop.tokenizer,
         validation=shop.validation,
         batches=shop.validation_batches,
         teacher_model=shop.teacher_model,
         teacher=shop.validation_teacher,
-        student=student,
-        baseline=baseline,
+        student=shop.student.accelerator.unwrap_model(shop.student.student).eval(),
+        baseline=shop.baseline.accelerator.unwrap_model(shop.baseline.student).eval(),
     )
     return {
         "recipe": config.recipe,
@@ -46,32 +39,30 @@ def evaluate_run(config: RunConfig, shop: Workshop, run: str, seconds: float) ->
         "seed": config.seed,
         "temperature": config.temperature,
         "alpha": config.alpha,
-        **rows,
+        **tasks.of(config.recipe).four_rows(config, judged),
     }
 
 
 def evaluate_model(source: str, config: RunConfig) -> dict[str, Any]:
-    """Any causal language model against oracle and teacher; baseline and training are null.
+    """Any model of a recipe's task against oracle and teacher; baseline and training are null.
 
     Args:
         source: directory or hub id of the model.
-        config: which teacher and which held-out data.
+        config: which task, which teacher and which held-out data.
     """
-    from workbench import workshop
     from workbench.teacher_cache import LiveTeacher
 
-    student, tokenizer, place = models.load_causal_lm(source)
-    teacher_model, teacher_tokenizer, _ = models.load_causal_lm(config.teacher)
+    task = tasks.of(config.recipe)
+    student, tokenizer, place = task.load_model(source)
+    teacher_model, teacher_tokenizer, _ = task.load_model(config.teacher)
     same = teacher_tokenizer.get_vocab() == tokenizer.get_vocab()
-    corpus = workshop.load_corpus(config)
-    form = corpora.format_of(student.config)
+    corpus = task.load_corpus(config)
     block = min(
         student.config.max_position_embeddings, teacher_model.config.max_position_embeddings
     )
-    _, validation = corpora.tokenise_split(corpus, tokenizer, form, block)
-    batches = corpora.make_batches(validation, config.batch_size, tokenizer.eos_token_id)
-    rows = four_rows(
-        config,
+    _, validation = task.rows(corpus, tokenizer, student, block)
+    batches = corpora.make_batches(validation, config.batch_size, task.pad(tokenizer))
+    judged = Judged(
         corpus=corpus,
         tokenizer=tokenizer,
         validation=validation,
@@ -90,82 +81,35 @@ def evaluate_model(source: str, config: RunConfig) -> dict[str, Any]:
         "seed": None,
         "temperature": None,
         "alpha": None,
-        **rows,
+        **task.four_rows(config, judged),
     }
-
-
-def four_rows(
-    config: RunConfig, *, corpus, tokenizer, validation, batches, teacher_model, teacher,
-    student, baseline,
-) -> dict[str, dict[str, Any]]:  # fmt: skip
-    """Quality of all, runtime of teacher and student; what does not apply is null."""
-    device = next(student.parameters()).device
-    result = {name: _empty_row() for name in ROW_NAMES}
-    if corpus.has_oracle:
-        sequences = corpus.validation["sequence"][:]
-        _fill_quality(result["oracle"], metrics.oracle_quality(sequences))
-        result["oracle"]["amino_acids"] = _world_frequencies()
-    for name, model in (("teacher", teacher_model), ("student", student), ("baseline", baseline)):
-        if model is None:
-            continue
-        quality = metrics.evaluate(model, batches, validation.residues, teacher=teacher)
-        if name == "teacher":
-            quality = replace(quality, kl_to_teacher=None, agreement=None)
-        row = result[name]
-        row["parameters"] = models.parameters(model)
-        _fill_quality(row, quality)
-        generated = metrics.generate_sequences(
-            model, tokenizer, GENERATED, seed=config.seed,
-            longest=min(128, model.config.max_position_embeddings),
-        )  # fmt: skip
-        row["amino_acids"] = metrics.residue_frequencies(generated)
-    for name, model in (("teacher", teacher_model), ("student", student)):
-        if model is not None:
-            _fill_runtime(result[name], runtime.measure(model.to(device), validation))
-    return result
 
 
 def speed_ratio(results: dict[str, Any]) -> dict[str, float]:
-    """How many times faster and smaller the student is than its teacher."""
+    """How many times faster and smaller the student is than its teacher.
+
+    "generation" is missing where nothing is generated.
+    """
     teacher, student = results["teacher"], results["student"]
-    return {
+    ratios = {
         "latency": teacher["latency_ms"] / student["latency_ms"],
         "throughput": student["tokens_per_second"] / teacher["tokens_per_second"],
-        "generation": teacher["generation_seconds"] / student["generation_seconds"],
         "memory": teacher["peak_memory_mb"] / student["peak_memory_mb"],
         "parameters": teacher["parameters"] / student["parameters"],
     }
+    if teacher["generation_seconds"] is not None:
+        ratios["generation"] = teacher["generation_seconds"] / student["generation_seconds"]
+    return ratios
 
 
-def _empty_row() -> dict[str, Any]:
-    return dict.fromkeys(
-        (
-            "parameters", "perplexity", "perplexity_per_residue", "accuracy", "f1", "auc",
-            "kl_to_teacher", "agreement", "calibration_error", "latency_ms", "latency_p95_ms",
-            "tokens_per_second", "throughput", "generation_seconds", "peak_memory_mb",
-            "amino_acids",
-        )
-    )  # fmt: skip
-
-
-def _fill_quality(row: dict[str, Any], quality: Quality) -> None:
-    for name in (
-        "perplexity", "perplexity_per_residue", "kl_to_teacher", "agreement", "calibration_error",
-    ):  # fmt: skip
-        row[name] = getattr(quality, name)
-
-
-def _fill_runtime(row: dict[str, Any], measured: Runtime) -> None:
-    row["latency_ms"] = measured.latency_ms
-    row["latency_p95_ms"] = measured.latency_p95_ms
-    row["tokens_per_second"] = measured.tokens_per_second
-    row["throughput"] = {str(size): value for size, value in measured.throughput.items()}
-    row["generation_seconds"] = measured.generation_seconds
-    row["peak_memory_mb"] = measured.peak_memory_mb
-
-
-def _world_frequencies() -> dict[str, float]:
-    from workbench.worlds import proteins
-
-    values = proteins.default_world().residue_frequencies()
-    return dict(zip(proteins.AMINO_ACIDS, values.tolist(), strict=True))
+def speed_words(results: dict[str, Any]) -> str:
+    """The same in words, without a full stop."""
+    speed = speed_ratio(results)
+    words = [
+        f"{speed['parameters']:.1f} × fewer parameters",
+        f"{speed['latency']:.1f} × shorter latency",
+        f"{speed['throughput']:.1f} × more tokens/s",
+    ]
+    if "generation" in speed:
+        words.append(f"{speed['generation']:.1f} × faster generation")
+    return ", ".join(words) + f" and {speed['memory']:.1f} × less memory"

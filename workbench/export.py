@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from workbench import evaluation, models, storage, tables
+from workbench import evaluation, models, storage, tables, tasks
 from workbench.workshop import Workshop
 
 
@@ -47,12 +47,12 @@ def save_model(path: Path, model, tokenizer) -> None:
 
 def write_card(path: Path, results: dict[str, Any], formula: str) -> None:
     """Write the model card of a distilled student: what it is, how it was made, what it scored."""
-    speed = evaluation.speed_ratio(results)
+    task = tasks.of(results["recipe"])
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: text-generation",
-        "tags: [knowledge-distillation, protein]",
+        f"pipeline_tag: {task.name}",
+        f"tags: [{', '.join(task.tags)}]",
         "---",
         "",
         f"# Student of {results['recipe']} ({results['variant']})",
@@ -67,9 +67,7 @@ def write_card(path: Path, results: dict[str, Any], formula: str) -> None:
         tables.table(results),
         "```",
         "",
-        f"Against its teacher: {speed['parameters']:.1f} × fewer parameters, "
-        f"{speed['latency']:.1f} × shorter latency, {speed['throughput']:.1f} × more tokens/s, "
-        f"{speed['generation']:.1f} × faster generation.",
+        f"Against its teacher: {evaluation.speed_words(results)}.",
         "",
     ]
     storage.write_bytes(path / "README.md", "\n".join(lines).encode())

@@ -93,6 +93,57 @@ def soft_cross_entropy(
     return -(functional.softmax(teacher_logits / temperature, dim=-1) * log_q).sum(-1)
 
 
+def probability_cross_entropy(student_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy with the label as it comes out where softmax was applied before.
+
+    ``CrossEntropyLoss`` applies a softmax itself. Given q = softmax(z/T) instead of logits it
+    computes −ln softmax(q)[label], and as q lies in [0, 1] so does every difference of two of
+    its entries: with two classes the result lies in [ln(1 + 1/e), ln(1 + e)] = [0.3133, 1.3133]
+    whatever the logits are.
+
+    Args:
+        student_logits: ``[rows, vocabulary]``.
+        labels: ``[rows]``, integer.
+        temperature: T > 0 of the first softmax.
+
+    Returns:
+        ``[rows]``, nats.
+    """
+    check_temperature(temperature)
+    q = functional.softmax(student_logits / temperature, dim=-1)
+    return functional.cross_entropy(q, labels, reduction="none")
+
+
+def probability_soft_cross_entropy(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float
+) -> Tensor:
+    """−Σ p ln softmax(q): `soft_cross_entropy` where softmax was applied twice to the student.
+
+    With two classes it is smallest not at q = p but at q* = clip((1 + ln(p/(1−p)))/2, 0, 1):
+    softmax(q*) = p needs q* − (1 − q*) = ln(p/(1−p)). From p = 0.731 on q* is 1.
+
+    Returns:
+        ``[rows]``, nats.
+    """
+    check_temperature(temperature)
+    q = functional.softmax(student_logits / temperature, dim=-1)
+    p = functional.softmax(teacher_logits / temperature, dim=-1)
+    return -(p * functional.log_softmax(q, dim=-1)).sum(-1)
+
+
+def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 − cos of the angle between two vectors, as ``CosineEmbeddingLoss`` with target 1.
+
+    Args:
+        student: ``[rows, width]``.
+        teacher: ``[rows, width]``.
+
+    Returns:
+        ``[rows]``, 0 (same direction) to 2.
+    """
+    return 1 - functional.cosine_similarity(student, teacher, dim=-1)
+
+
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Entropy of softmax(logits/T), ``[rows]``, nats."""
     check_temperature(temperature)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,37 @@ BUILT_IN_TEACHERS = Path(__file__).parents[1] / "data" / "teachers"
 BUILT_IN_STUDENTS = BUILT_IN_TEACHERS.parent / "students"
 #: Embedding tables are often padded to a multiple of 128 rows; a larger gap is another vocabulary.
 EMBEDDING_PADDING = 128
+#: Families whose causal attention makes a mask over padding on the right superfluous.
+_CAUSAL_TYPES = {"gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "opt", "bloom"}
 
 END_OF_TEXT = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model to load.
+
+    Attributes:
+        name: for messages.
+        auto_class: of transformers, that loads it.
+        endings: of the architectures that are of this kind; empty allows any.
+        may_lack: beginnings of names of weights that need not be there.
+    """
+
+    name: str
+    auto_class: str
+    endings: tuple[str, ...]
+    may_lack: tuple[str, ...] = ()
+
+
+CAUSAL = Kind("a causal language model", "AutoModelForCausalLM", ("LMHeadModel", "ForCausalLM"))
+CLASSIFIER = Kind(
+    "a classifier", "AutoModelForSequenceClassification", ("ForSequenceClassification",)
+)
+#: To be made a classifier: its head, and the pooler under it, are made anew where they lack.
+ENCODER = Kind(
+    "an encoder", CLASSIFIER.auto_class, (), ("classifier.", "bert.pooler.")
+)
 
 
 def gpt2_config(shape: Shape, *, activation: str, end_of_text: int = 0):
@@ -140,9 +170,7 @@ def load_causal_lm(source: str | Path) -> tuple[PreTrainedModel, PreTrainedToken
             does not fit, or no network for a hub id.
     """
     place = resolve_model(source)
-    if isinstance(place, Path):
-        _check_directory(place)
-    model, tokenizer = _from_pretrained(place)
+    model, tokenizer = load_pretrained(place, CAUSAL)
     rows, tokens = model.get_input_embeddings().num_embeddings, len(tokenizer)
     if tokens > rows or rows - tokens >= EMBEDDING_PADDING:
         raise WorkbenchError(
@@ -190,22 +218,44 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_directory(path: Path) -> None:
-    if not path.is_dir():
-        raise WorkbenchError(
-            f"{path} is a file; expected a model directory with config.json and *.safetensors"
-        )
+def load_pretrained(
+    place: Path | str, kind: Kind
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer from a directory or the hub, from safetensors only.
+
+    Raises:
+        WorkbenchError: if there are no weights, only pickles, or a model of another kind.
+    """
+    if isinstance(place, Path):
+        _check_directory(place, kind)
+    return _from_pretrained(place, kind)
+
+
+def architectures(path: Path) -> list[str]:
+    """What a model directory says it holds.
+
+    Raises:
+        WorkbenchError: if it has no readable configuration.
+    """
     config = path / "config.json"
     if not config.exists():
         raise WorkbenchError(f"{path} has no config.json; expected a transformers model directory")
     try:
-        architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+        return json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
     except (ValueError, AttributeError) as error:
         raise WorkbenchError(f"{config} is not a model configuration ({error})") from error
-    if not any(a.endswith(("LMHeadModel", "ForCausalLM")) for a in architectures):
+
+
+def _check_directory(path: Path, kind: Kind) -> None:
+    if not path.is_dir():
         raise WorkbenchError(
-            f"{path} holds {' '.join(architectures) or 'a model of unnamed architecture'}; "
-            "expected a causal language model (…LMHeadModel or …ForCausalLM)"
+            f"{path} is a file; expected a model directory with config.json and *.safetensors"
+        )
+    found = architectures(path)
+    if kind.endings and not any(a.endswith(kind.endings) for a in found):
+        raise WorkbenchError(
+            f"{path} holds {' '.join(found) or 'a model of unnamed architecture'}; expected "
+            f"{kind.name} ({' or '.join('…' + e for e in kind.endings)})"
         )
     if not list(path.glob("*.safetensors")):
         pickles = [p.name for p in sorted(path.iterdir()) if p.suffix in (".bin", ".pt", ".pth")]
@@ -223,15 +273,15 @@ def _check_directory(path: Path) -> None:
         )
 
 
-def _from_pretrained(place: Path | str):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _from_pretrained(place: Path | str, kind: Kind):
+    import transformers
 
     hub = not isinstance(place, Path)
     what = f"the model {place}"
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-            model, report = AutoModelForCausalLM.from_pretrained(
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+            model, report = getattr(transformers, kind.auto_class).from_pretrained(
                 place,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -249,7 +299,7 @@ def _from_pretrained(place: Path | str):
                 "--teacher DIR, or leave --teacher and --scale away to use the built-in teacher"
             ) from error
         raise WorkbenchError(f"cannot load {what}: {reason}") from error
-    missing = sorted(report["missing_keys"])
+    missing = sorted(k for k in report["missing_keys"] if not k.startswith(kind.may_lack or "\0"))
     if missing:
         raise WorkbenchError(
             f"{what} lacks weights for {len(missing)} parameters, the first is {missing[0]}; "
@@ -261,28 +311,65 @@ def _from_pretrained(place: Path | str):
 # ---------------------------------------------------------------------- looking inside
 
 
-def split_head(model: PreTrainedModel) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    """The model without its vocabulary head, and the head.
+def is_classifier(model: PreTrainedModel) -> bool:
+    """Whether a model sorts whole sequences into classes."""
+    return type(model).__name__.endswith(CLASSIFIER.endings)
 
-    Rows can then be scored before the head is applied. Models that do more than
-    ``head(hidden)``, such as scaling or capping their logits, are recognised by
-    comparing on a few tokens.
+
+def answers(model: PreTrainedModel) -> int:
+    """How many different answers a model can give: tokens, or classes."""
+    return model.config.num_labels if is_classifier(model) else model.config.vocab_size
+
+
+def last_hidden(backbone: nn.Module, input_ids: Tensor, real: Tensor) -> Tensor:
+    """Last hidden states of a padded batch, ``[batch, length, width]``.
+
+    Args:
+        backbone: of `split_head`.
+        input_ids: ``[batch, length]``, padded on the right.
+        real: ``[batch, length]``, True where a token is not padding. A causal model needs no
+            mask: no real token comes after padding.
+    """
+    if getattr(backbone.config, "model_type", "") in _CAUSAL_TYPES:
+        return backbone(input_ids=input_ids).last_hidden_state
+    return backbone(input_ids=input_ids, attention_mask=real.long()).last_hidden_state
+
+
+def split_head(model: PreTrainedModel) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """The model without its head, and the head: from hidden states ``[rows, width]`` to logits.
+
+    Rows can then be scored before the head is applied. A classifier's row is the hidden state
+    of the first token. Models that do more than ``head(hidden)``, such as scaling or capping
+    their logits, are recognised by comparing on a few tokens.
 
     Raises:
         WorkbenchError: if the two ways differ.
     """
-    backbone, head = model.base_model, model.get_output_embeddings()
+    backbone = model.base_model
+    head = _classifier_head(model) if is_classifier(model) else model.get_output_embeddings()
     device = next(model.parameters()).device
     tokens = torch.arange(4, device=device)[None] % model.config.vocab_size
     with torch.no_grad():
         whole = model(input_ids=tokens).logits
-        parts = head(backbone(input_ids=tokens).last_hidden_state)
+        hidden = backbone(input_ids=tokens).last_hidden_state
+        parts = head(hidden[:, 0] if is_classifier(model) else hidden)
     if not torch.allclose(whole.float(), parts.float(), rtol=1e-3, atol=1e-3):
         raise WorkbenchError(
-            f"{type(model).__name__} changes its logits after the vocabulary head; models whose "
-            "logits are scaled or capped cannot be distilled here yet"
+            f"{type(model).__name__} changes its logits after the head, or makes them otherwise; "
+            "models whose logits are scaled or capped cannot be distilled here yet"
         )
     return backbone, head
+
+
+def _classifier_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+    """Pooler and classifier of a BERT, for hidden states of first tokens."""
+    pooler, classifier = getattr(model.base_model, "pooler", None), model.classifier
+    if pooler is None:
+        raise WorkbenchError(
+            f"{type(model).__name__} has no pooler; expected a classifier built as BERT's, pooler "
+            "and linear layer on the first token"
+        )
+    return lambda rows: classifier(pooler(rows[:, None]))
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -11,18 +11,25 @@ time and made again in the backward pass. Value and gradient are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from workbench import losses
+from workbench.errors import WorkbenchError
 from workbench.losses import Direction, Reduction
 
 #: Largest [rows, vocabulary] block of logits held at once, in numbers (64 Mi × 4 B = 256 MiB).
 CHUNK_NUMBERS = 64 * 2**20
+
+#: What a cross-entropy is computed from: logits, as it must be, or their softmax, by mistake.
+Operand = Literal["logits", "probabilities"]
+#: What is scored: every next token of a text, or each example once, at its first token.
+Scored = Literal["next-token", "example"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +40,14 @@ class HardTerm:
         shifted: score position t against token t+1, as a causal model must. False is
             the 2024 script: position t against token t, which teaches to copy.
         reduction: see `losses.reduce`.
+        operand: "probabilities" is `losses.probability_cross_entropy`.
+        softened: divide the student's logits by T here too; a label needs none.
     """
 
     shifted: bool = True
     reduction: Reduction = "token-mean"
+    operand: Operand = "logits"
+    softened: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,19 +58,39 @@ class SoftTerm:
         direction: see `losses.soft_divergence`.
         temperature_squared: multiply by T², which keeps the size of the gradient.
         reduction: see `losses.reduce`.
+        operand: "probabilities" is `losses.probability_soft_cross_entropy`.
+        entropy_kept: cross-entropy with the teacher's answer instead of the divergence from
+            it: the same gradient, and the teacher's entropy stays in the value.
     """
 
     direction: Direction = "forward"
     temperature_squared: bool = True
     reduction: Reduction = "token-mean"
+    operand: Operand = "logits"
+    entropy_kept: bool = False
+
+
+@dataclass(frozen=True)
+class CosineTerm:
+    """1 − cos of the angle between what student and teacher hold, mean over vectors.
+
+    Attributes:
+        of: "hidden", the last hidden states of all real tokens (DistilBERT; it needs a student
+            as wide as its teacher), or "answers", the two softened distributions.
+        weight: of the term.
+    """
+
+    of: Literal["hidden", "answers"] = "hidden"
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a batch is divided by: scored rows, sequences (both of the whole batch)."""
+    """What a batch is divided by: scored rows, sequences, tokens, all of the whole batch."""
 
     rows: int
     sequences: int
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,10 +103,12 @@ class TeacherSignal:
     Attributes:
         stored: ``[rows, vocabulary]`` logits or ``[rows, width]`` hidden states.
         head: maps hidden states to logits; None if ``stored`` holds logits.
+        states: ``[tokens, width]``, last hidden states of all real tokens, where they are kept.
     """
 
     stored: Tensor
     head: Callable[[Tensor], Tensor] | None = None
+    states: Tensor | None = None
 
     def logits(self, rows: slice) -> Tensor:
         """Teacher logits of some rows, ``[n, vocabulary]``, without gradient."""
@@ -91,8 +124,9 @@ class LedgerEntry:
     Attributes:
         value: the term itself, nats (with T² and reduction, without its weight).
         weight: α or 1−α.
-        gradient_norm: Euclidean norm of the weighted term's gradient with respect to
-            the student's logits, over all scored rows.
+        gradient_norm: Euclidean norm of the weighted term's gradient. With respect to the
+            student's logits, over all scored rows; or, where a term does not pass through
+            the logits, with respect to all of the student's parameters.
         share: this norm over the sum of the norms of all terms. For the soft term this
             is the teacher's share; one minus it is the *effective α*.
     """
@@ -105,10 +139,21 @@ class LedgerEntry:
 
 @dataclass(frozen=True)
 class Objective:
-    """α·hard + (1−α)·soft with all conventions spelled out."""
+    """α·hard + (1−α)·soft, and a cosine if asked for, with all conventions spelled out.
+
+    Attributes:
+        hard: cross-entropy with the label.
+        soft: divergence from the teacher.
+        cosine: a third term with a weight of its own; None for none.
+        averaged: the mean of the terms instead of their weighted sum; α is then without effect.
+        scores: what is scored.
+    """
 
     hard: HardTerm = HardTerm()
     soft: SoftTerm = SoftTerm()
+    cosine: CosineTerm | None = None
+    averaged: bool = False
+    scores: Scored = "next-token"
 
     def scored(self, lengths: Tensor, longest: int) -> tuple[Tensor, Tensor]:
         """Which positions count, and where their labels stand.
@@ -119,37 +164,69 @@ class Objective:
 
         Returns:
             Two masks ``[batch, longest]``: positions whose hidden state is scored, and
-            positions of their labels, in the same order when flattened.
+            positions of their labels, in the same order when flattened. Where each example
+            is scored once both are its first token; the label is the batch's.
         """
         position = torch.arange(longest, device=lengths.device)
         real = position < lengths[:, None]
+        if self.scores == "example":
+            first = real & (position == 0)
+            return first, first
         if not self.hard.shifted:
             return real, real
         return position < (lengths - 1)[:, None], real & (position > 0)
 
+    @property
+    def compares_states(self) -> bool:
+        """Whether a term needs the hidden states of teacher and student."""
+        return self.cosine is not None and self.cosine.of == "hidden"
+
+    def terms(self) -> tuple[str, ...]:
+        """Names of the terms, in order."""
+        return ("hard", "soft") if self.cosine is None else ("hard", "soft", "cosine")
+
     def weights(self, alpha: float) -> dict[str, float]:
         """Weight of each term."""
-        return {"hard": alpha, "soft": 1.0 - alpha}
+        names = self.terms()
+        if self.averaged:
+            return dict.fromkeys(names, 1 / len(names))
+        own = {"hard": alpha, "soft": 1.0 - alpha}
+        return own if self.cosine is None else {**own, "cosine": self.cosine.weight}
 
     def formula(self, temperature: float, alpha: float) -> str:
         """The loss as one line of text with today's numbers in it."""
-        label = "x[t+1]" if self.hard.shifted else "x[t]"
+        weights = {name: f"{value:.3g}" for name, value in self.weights(alpha).items()}
         kl = {
             "forward": "KL(teacher‖student)",
             "reverse": "KL(student‖teacher)",
             "jensen-shannon": "JS(teacher, student)",
         }[self.soft.direction]
+        if self.soft.entropy_kept:
+            kl = "CE(student, teacher)"
+        if self.soft.operand == "probabilities":
+            kl = "CE(softmax(student), teacher)"
         squared = f"{temperature**2:g}·" if self.soft.temperature_squared else ""
+        mean = "mean over tokens" if self.scores == "next-token" else "mean"
         over = {
-            "token-mean": "mean over tokens",
+            "token-mean": mean,
             "batchmean": "sum over positions, mean over sequences",
             "element-mean": "mean over tokens and vocabulary",
             "sum": "sum",
         }
-        return (
-            f"L = {alpha:g}·CE(student, {label}) [{over[self.hard.reduction]}]"
-            f" + {1 - alpha:g}·{squared}{kl} at T={temperature:g} [{over[self.soft.reduction]}]"
+        label = "x[t+1]" if self.hard.shifted else "x[t]"
+        label = label if self.scores == "next-token" else "label"
+        student = "student" if self.hard.operand == "logits" else "softmax(student)"
+        at = f" at T={temperature:g}" if self.hard.softened else ""
+        line = (
+            f"L = {weights['hard']}·CE({student}, {label}){at} [{over[self.hard.reduction]}]"
+            f" + {weights['soft']}·{squared}{kl} at T={temperature:g} [{over[self.soft.reduction]}]"
         )
+        if self.cosine is not None:
+            hidden = "last hidden states)) [mean over tokens]"
+            answers = f"answers at T={temperature:g})) [{mean}]"
+            compared = hidden if self.compares_states else answers
+            line += f" + {weights['cosine']}·(1−cos({compared}"
+        return line
 
     def values(
         self,
@@ -161,6 +238,7 @@ class Objective:
         temperature: float,
         counts: Counts,
         vocabulary: int,
+        states: Tensor | None = None,
         chunk_numbers: int = CHUNK_NUMBERS,
     ) -> dict[str, Tensor]:
         """Each term's value, differentiable.
@@ -173,10 +251,12 @@ class Objective:
             temperature: T of the soft term.
             counts: divisors of the whole batch.
             vocabulary: size of the vocabulary.
+            states: ``[tokens, width]``, the student's last hidden states of all real tokens,
+                for a term that compares them.
             chunk_numbers: most logits to hold at once.
 
         Returns:
-            ``{"hard": …}`` and, with a teacher, ``"soft"``; scalars in nats.
+            ``{"hard": …}`` and, with a teacher, the other terms; scalars in nats.
         """
         totals: dict[str, Tensor] = {}
         chunks = list(_chunks(len(hidden), vocabulary, chunk_numbers))
@@ -191,8 +271,10 @@ class Objective:
                 parts = part(hidden[rows])
             else:
                 parts = checkpoint(part, hidden[rows], use_reentrant=False)
-            for name, value in zip(("hard", "soft"), parts, strict=False):
+            for name, value in zip(self.terms(), parts, strict=False):
                 totals[name] = totals[name] + value if name in totals else value
+        if teacher is not None and self.compares_states:
+            totals["cosine"] = self._hidden_cosine(states, teacher.states, counts)
         return totals
 
     def total(self, values: dict[str, Tensor], alpha: float) -> Tensor:
@@ -227,20 +309,30 @@ class Objective:
                 logits, labels[rows], teacher, rows, temperature, counts, vocabulary
             )
             for name, term in zip(weights, terms, strict=True):
-                (gradient,) = torch.autograd.grad(term, logits)
+                (gradient,) = torch.autograd.grad(term, logits, retain_graph=True)
                 value[name] += float(term.detach())
                 square[name] += float((weights[name] * gradient).double().square().sum())
-        norms = {name: s**0.5 for name, s in square.items()}
-        total = sum(norms.values())
-        return {
-            name: LedgerEntry(
-                value=value[name],
-                weight=weights[name],
-                gradient_norm=norms[name],
-                share=norms[name] / total if total > 0 else 0.0,
+        return _entries(value, weights, {name: s**0.5 for name, s in square.items()})
+
+    def ledger_by_parameters(
+        self, values: dict[str, Tensor], parameters: Sequence[Tensor], alpha: float
+    ) -> dict[str, LedgerEntry]:
+        """As `ledger`, measured on the student's parameters, which every term reaches.
+
+        Args:
+            values: of `values`, with their graph.
+            parameters: of the student.
+            alpha: weight of the hard term.
+        """
+        weights = self.weights(alpha)
+        norms = {}
+        for name, weight in weights.items():
+            gradients = torch.autograd.grad(
+                values[name], parameters, retain_graph=True, allow_unused=True
             )
-            for name in weights
-        }
+            square = sum(float(g.double().square().sum()) for g in gradients if g is not None)
+            norms[name] = weight * square**0.5
+        return _entries({n: float(values[n].detach()) for n in weights}, weights, norms)
 
     def _terms(
         self,
@@ -254,18 +346,64 @@ class Objective:
     ) -> tuple[Tensor, ...]:
         divide = {"rows": counts.rows, "sequences": counts.sequences, "vocabulary": vocabulary}
         logits = _full_precision(logits)
-        hard = losses.reduce(
-            losses.hard_cross_entropy(logits, labels), self.hard.reduction, **divide
+        hard_values = (
+            losses.hard_cross_entropy(
+                logits / temperature if self.hard.softened else logits, labels
+            )
+            if self.hard.operand == "logits"
+            else losses.probability_cross_entropy(
+                logits, labels, temperature if self.hard.softened else 1.0
+            )
         )
+        hard = losses.reduce(hard_values, self.hard.reduction, **divide)
         if teacher is None:
             return (hard,)
-        divergence = losses.soft_divergence(
-            logits, teacher.logits(rows).to(logits.dtype), temperature, self.soft.direction
-        )
-        soft = losses.reduce(divergence, self.soft.reduction, **divide)
+        teacher_logits = teacher.logits(rows).to(logits.dtype)
+        soft_values = self._soft(logits, teacher_logits, temperature)
+        soft = losses.reduce(soft_values, self.soft.reduction, **divide)
         if self.soft.temperature_squared:
             soft = soft * temperature**2
-        return hard, soft
+        if self.cosine is None or self.compares_states:
+            return hard, soft
+        q = torch.softmax(logits / temperature, dim=-1)
+        p = torch.softmax(teacher_logits / temperature, dim=-1)
+        return hard, soft, losses.cosine_distance(q, p).sum() / counts.rows
+
+    def _soft(self, logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+        if self.soft.operand == "probabilities":
+            return losses.probability_soft_cross_entropy(logits, teacher_logits, temperature)
+        if self.soft.entropy_kept:
+            return losses.soft_cross_entropy(logits, teacher_logits, temperature)
+        return losses.soft_divergence(logits, teacher_logits, temperature, self.soft.direction)
+
+    def _hidden_cosine(
+        self, states: Tensor | None, teacher_states: Tensor | None, counts: Counts
+    ) -> Tensor:
+        if states is None or teacher_states is None:
+            raise ValueError("the cosine term needs the hidden states of teacher and student")
+        if states.shape != teacher_states.shape:
+            raise WorkbenchError(
+                f"the student's hidden states are {states.shape[-1]} wide and the teacher's "
+                f"{teacher_states.shape[-1]}; the cosine term needs a student as wide as its "
+                "teacher: give --init with a layer map, such as 2i"
+            )
+        distance = losses.cosine_distance(states, teacher_states.to(states.dtype))
+        return distance.sum() / counts.tokens
+
+
+def _entries(
+    value: dict[str, float], weights: dict[str, float], norms: dict[str, float]
+) -> dict[str, LedgerEntry]:
+    total = sum(norms.values())
+    return {
+        name: LedgerEntry(
+            value=value[name],
+            weight=weights[name],
+            gradient_norm=norms[name],
+            share=norms[name] / total if total > 0 else 0.0,
+        )
+        for name in weights
+    }
 
 
 def _full_precision(logits: Tensor) -> Tensor:

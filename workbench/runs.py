@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from workbench import corpora, evaluation, models, storage, workshop
+from workbench import corpora, evaluation, models, storage, tasks, workshop
 from workbench.config import RunConfig
 from workbench.distiller import Distiller, Snapshot, StepRecord
 from workbench.errors import Interrupted, NonFiniteLoss, WorkbenchError
@@ -157,7 +157,9 @@ def _train(
     batches = islice(order, student.step_number, config.steps)
     earlier = read_metrics(directory.path)
     seconds_before = earlier[-1]["seconds"] if earlier else 0.0
-    shown = _last_perplexity(earlier)
+    task = tasks.of(config.recipe)
+    headline = task.headline
+    shown = _last(earlier, headline.key)
     started = time.perf_counter()
     tokens = 0
     # On a CPU the numbers are already there, and a bad step is noticed at that step; on an
@@ -167,7 +169,7 @@ def _train(
     progress.stage("distilling")
     try:
         if student.step_number == 0:
-            shown = _log_start(directory, shop, on_metrics)
+            shown = _log_start(directory, shop, task, on_metrics)
         for index in batches:
             if should_stop():
                 raise KeyboardInterrupt
@@ -187,8 +189,8 @@ def _train(
             if logged:
                 line = _metrics_line(records, ledger)
                 if due:
-                    line["validation"] = _validation(shop)
-                    shown = line["validation"]["student"]["perplexity"]
+                    line["validation"] = _validation(shop, task)
+                    shown = line["validation"]["student"][headline.key]
                 elapsed = time.perf_counter() - started
                 line["seconds"] = seconds_before + elapsed
                 line["tokens_per_second"] = tokens / elapsed
@@ -200,7 +202,7 @@ def _train(
                     config.steps,
                     {
                         "loss": line["student"]["total"],
-                        "perplexity": shown,
+                        headline.name: shown,
                         "tokens/s": line["tokens_per_second"],
                     },
                 )
@@ -222,13 +224,16 @@ def _train(
 
 
 def _log_start(
-    directory: RunDirectory, shop: Workshop, on_metrics: Callable[[dict[str, Any]], None] | None
-) -> float:
-    line = {"step": 0, "seconds": 0.0, "validation": _validation(shop)}
+    directory: RunDirectory,
+    shop: Workshop,
+    task: tasks.Task,
+    on_metrics: Callable[[dict[str, Any]], None] | None,
+) -> float | None:
+    line = {"step": 0, "seconds": 0.0, "validation": _validation(shop, task)}
     storage.append_line(directory.metrics, line)
     if on_metrics:
         on_metrics(line)
-    return line["validation"]["student"]["perplexity"]
+    return line["validation"]["student"][task.headline.key]
 
 
 def _metrics_line(
@@ -244,22 +249,15 @@ def _metrics_line(
     }
 
 
-def _validation(shop: Workshop) -> dict[str, dict[str, float | None]]:
-    lines = {}
-    for name, distiller in (("student", shop.student), ("baseline", shop.baseline)):
-        quality = distiller.evaluate(
-            shop.validation_batches, shop.validation.residues, shop.validation_teacher
-        )
-        lines[name] = {
-            "perplexity": quality.perplexity,
-            "kl_to_teacher": quality.kl_to_teacher,
-            "agreement": quality.agreement,
-        }
-    return lines
+def _validation(shop: Workshop, task: tasks.Task) -> dict[str, dict[str, float | None]]:
+    return {
+        name: task.validate(distiller, shop)
+        for name, distiller in (("student", shop.student), ("baseline", shop.baseline))
+    }
 
 
-def _last_perplexity(lines: list[dict[str, Any]]) -> float:
-    seen = [line["validation"]["student"]["perplexity"] for line in lines if "validation" in line]
+def _last(lines: list[dict[str, Any]], key: str) -> float:
+    seen = [line["validation"]["student"][key] for line in lines if "validation" in line]
     return seen[-1] if seen else float("nan")
 
 

@@ -10,7 +10,7 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from workbench import models
 from workbench.corpora import Rows
 
 BATCH_SIZES = (1, 8, 32)
@@ -33,7 +34,7 @@ class Runtime:
         latency_ms: median time to score one sequence, ms.
         latency_p95_ms: 95th percentile of the same, ms.
         throughput: scored tokens/s at each batch size.
-        generation_seconds: median time for 10 sequences of 100 tokens, s.
+        generation_seconds: median time for 10 sequences of 100 tokens, s; None of a classifier.
         peak_memory_mb: weights plus the largest working memory while scoring a batch
             of 32, MB (10⁶ bytes).
     """
@@ -41,7 +42,7 @@ class Runtime:
     latency_ms: float
     latency_p95_ms: float
     throughput: dict[int, float]
-    generation_seconds: float
+    generation_seconds: float | None
     peak_memory_mb: float
 
     @property
@@ -59,18 +60,36 @@ def measure(model, rows: Rows, *, seconds: float = 1.0) -> Runtime:
         rows: held-out token rows; the longest decide nothing, they are taken as they come.
         seconds: how long to repeat each measurement, at most.
     """
+    measured = _measure(model, rows, seconds, context=1)
+    return replace(measured, generation_seconds=generation_seconds(model))
+
+
+@torch.no_grad()
+def measure_classifier(model, rows: Rows, *, seconds: float = 1.0) -> Runtime:
+    """Measure a classifier on held-out rows; its tokens are those that it reads.
+
+    Args:
+        model: in eval mode.
+        rows: held-out token rows.
+        seconds: how long to repeat each measurement, at most.
+    """
+    return _measure(model, rows, seconds, context=0)
+
+
+def _measure(model, rows: Rows, seconds: float, context: int) -> Runtime:
+    """Latency, throughput and memory; ``context`` tokens of a row are read and not scored."""
     singles = [_batch(rows, [i % len(rows)], model) for i in range(64)]
     latencies = _repeat(lambda i: _score(model, singles[i % len(singles)]), seconds, least=20)
     throughput = {}
     for size in BATCH_SIZES:
         batch = _batch(rows, [i % len(rows) for i in range(size)], model)
         times = _repeat(lambda _i, batch=batch: _score(model, batch), seconds / 2, least=5)
-        throughput[size] = (batch.shape[0] * (batch.shape[1] - 1)) / statistics.median(times)
+        throughput[size] = batch.shape[0] * (batch.shape[1] - context) / statistics.median(times)
     return Runtime(
         latency_ms=1e3 * statistics.median(latencies),
         latency_p95_ms=1e3 * float(np.percentile(latencies, 95)),
         throughput=throughput,
-        generation_seconds=generation_seconds(model),
+        generation_seconds=None,
         peak_memory_mb=peak_memory_mb(model, _batch(rows, range(max(BATCH_SIZES)), model)),
     )
 
@@ -158,20 +177,30 @@ def seconds_of(call: Callable[[], object], repeats: int = 5, warmup: int = 1) ->
 
 
 def _score(model, ids: Tensor) -> None:
-    logits = model(input_ids=ids, use_cache=False).logits
-    torch.nn.functional.cross_entropy(
-        logits[:, :-1].reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1)
-    )
+    if models.is_classifier(model):
+        mask = (ids != model.config.pad_token_id).long()
+        torch.softmax(model(input_ids=ids, attention_mask=mask).logits, dim=-1)
+    else:
+        logits = model(input_ids=ids, use_cache=False).logits
+        torch.nn.functional.cross_entropy(
+            logits[:, :-1].reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1)
+        )
     if ids.device.type == "cuda":
         torch.cuda.synchronize(ids.device)
 
 
 def _batch(rows: Rows, members: Sequence[int], model) -> Tensor:
     tokens = [rows.tokens[i % len(rows)] for i in members]
-    ids = np.full((len(tokens), max(map(len, tokens))), model.config.eos_token_id)
+    ids = np.full((len(tokens), max(map(len, tokens))), _filler(model))
     for row, member in enumerate(tokens):
         ids[row, : len(member)] = member
     return torch.from_numpy(ids).to(next(model.parameters()).device)
+
+
+def _filler(model) -> int:
+    """Token that rows are filled up with."""
+    config = model.config
+    return config.pad_token_id if models.is_classifier(model) else config.eos_token_id
 
 
 def _repeat(

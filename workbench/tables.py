@@ -5,18 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from workbench.evaluation import ROW_NAMES, speed_ratio
+from workbench import tasks
+from workbench.evaluation import ROW_NAMES, speed_words
 
-COLUMNS = (
-    ("parameters", "parameters", "{:,}"),
-    ("perplexity", "perplexity", "{:.3f}"),
-    ("perplexity_per_residue", "per residue", "{:.3f}"),
-    ("kl_to_teacher", "KL to teacher", "{:.4f}"),
-    ("agreement", "agreement", "{:.3f}"),
-    ("calibration_error", "calibration error", "{:.4f}"),
-    ("latency_ms", "latency ms", "{:.2f}"),
-    ("tokens_per_second", "tokens/s", "{:,.0f}"),
-)
 EXPLAINED = {
     "oracle": "oracle: the truth",
     "teacher": "teacher",
@@ -27,8 +18,9 @@ EXPLAINED = {
 
 def table(results: dict[str, Any]) -> str:
     """The four rows of ``results.json`` as aligned text."""
-    lines = [["", *(title for _, title, _ in COLUMNS)]]
-    lines += [[name, *_cells(results[name])] for name in ROW_NAMES]
+    columns = tasks.of(results["recipe"]).columns()
+    lines = [["", *(title for _, title, _ in columns)]]
+    lines += [[name, *_cells(results[name], columns)] for name in ROW_NAMES]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     padded = (
         [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
@@ -56,10 +48,11 @@ class FourRows:
         return summary(self.results)
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th scope='col'>{escape(title)}</th>" for _, title, _ in COLUMNS)
+        columns = tasks.of(self.results["recipe"]).columns()
+        head = "".join(f"<th scope='col'>{escape(title)}</th>" for _, title, _ in columns)
         rows = "".join(
             f"<tr><th scope='row' style='text-align:left'>{escape(EXPLAINED[name])}</th>"
-            + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(self.results[name]))
+            + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(self.results[name], columns))
             + "</tr>"
             for name in ROW_NAMES
         )
@@ -70,29 +63,23 @@ class FourRows:
         )
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    return [
-        "–" if row[key] is None else form.format(row[key]) for key, _, form in COLUMNS
-    ]  # fmt: skip
+def _cells(row: dict[str, Any], columns: tuple[tuple[str, str, str], ...]) -> list[str]:
+    """A row's cells; under a figure with an interval half of the interval's width."""
+    return [_cell(row, key, form) for key, _, form in columns]
+
+
+def _cell(row: dict[str, Any], key: str, form: str) -> str:
+    if row[key] is None:
+        return "–"
+    interval = (row.get("intervals") or {}).get(key)
+    text = form.format(row[key])
+    return text if interval is None else f"{text} ±{(interval[1] - interval[0]) / 2:.3f}"
 
 
 def _sentences(results: dict[str, Any]) -> list[str]:
-    sentences = []
-    student, baseline = results["student"], results["baseline"]
-    if baseline["perplexity"]:
-        gain = 1 - student["perplexity"] / baseline["perplexity"]
-        sentences.append(
-            f"With its teacher the student's perplexity is {abs(gain):.1%} "
-            f"{'lower' if gain >= 0 else 'higher'} than without."
-        )
+    sentences = tasks.of(results["recipe"]).sentences(results)
     if results["teacher"]["latency_ms"]:
-        speed = speed_ratio(results)
-        sentences.append(
-            f"Against its teacher the student has {speed['parameters']:.1f} × fewer parameters, "
-            f"{speed['latency']:.1f} × shorter latency, {speed['throughput']:.1f} × more tokens/s, "
-            f"generates {speed['generation']:.1f} × faster and takes "
-            f"{speed['memory']:.1f} × less memory."
-        )
+        sentences.append(f"Against its teacher the student has {speed_words(results)}.")
     if results["steps"] is not None:
         sentences.append(
             f"{results['steps']} steps in {results['seconds']:.0f} s; "

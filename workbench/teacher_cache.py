@@ -53,7 +53,7 @@ class LiveTeacher:
     """Runs the teacher at every call.
 
     Args:
-        model: a causal language model in eval mode without gradients.
+        model: a causal language model or a classifier, in eval mode without gradients.
         device: where it runs.
     """
 
@@ -61,8 +61,10 @@ class LiveTeacher:
         self.model = model.to(device)
         self.device = torch.device(device)
         self.backbone, self.head = models.split_head(model)
-        self.vocabulary = model.config.vocab_size
-        self.keeps_hidden = self.vocabulary > LARGE_VOCABULARY
+        self.vocabulary = models.answers(model)
+        # Of a classifier all hidden states are kept: a term may compare them, and the class
+        # logits follow from those of the first token.
+        self.keeps_hidden = self.vocabulary > LARGE_VOCABULARY or models.is_classifier(model)
 
     @torch.no_grad()
     def states(self, batch: Batch) -> Tensor:
@@ -71,8 +73,8 @@ class LiveTeacher:
         Logits are computed for every real token whatever is scored, so that the numbers
         are the same bytes in every use.
         """
-        ids = batch.input_ids.to(self.device)
-        hidden = self.backbone(input_ids=ids).last_hidden_state[batch.real().to(self.device)]
+        real = batch.real().to(self.device)
+        hidden = models.last_hidden(self.backbone, batch.input_ids.to(self.device), real)[real]
         return hidden if self.keeps_hidden else self.head(hidden)
 
     def signal(self, batch: Batch, scored: Tensor) -> TeacherSignal:
@@ -208,4 +210,5 @@ def _digest(states: Tensor) -> str:
 def _signal(
     states: Tensor, batch: Batch, scored: Tensor, head: Callable[[Tensor], Tensor] | None
 ) -> TeacherSignal:
-    return TeacherSignal(states[scored[batch.real()].to(states.device)], head)
+    rows = states[scored[batch.real()].to(states.device)]
+    return TeacherSignal(rows, head, None if head is None else states)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench import corpora, export, metrics, models, recipes, storage
+from workbench import corpora, export, metrics, models, pair_teachers, recipes, storage
 from workbench.corpora import Batch
 from workbench.distiller import Distiller, Schedule
 from workbench.errors import UsageError, WorkbenchError
@@ -32,6 +32,7 @@ class Plan:
         warmup: steps.
         weight_decay: AdamW's.
         validation_sequences: held out of the world.
+        evaluations: how often it is judged on the way.
     """
 
     recipe: str
@@ -41,6 +42,7 @@ class Plan:
     warmup: int
     weight_decay: float
     validation_sequences: int
+    evaluations: int = 12
 
 
 PLANS = {
@@ -53,10 +55,19 @@ PLANS = {
         weight_decay=0.05,
         validation_sequences=1000,
     ),
+    "pmhc": Plan(
+        recipe=pair_teachers.RECIPE,
+        steps=7000,
+        batch_size=64,
+        learning_rate=5e-4,
+        warmup=200,
+        weight_decay=0.01,
+        validation_sequences=6000,
+        evaluations=5,
+    ),
 }
 #: Steps on a user's file by default: about as long as a lecture's break.
 FILE_STEPS = 600
-EVALUATIONS = 12
 #: Seeds of the training stream; runs use other seeds for their data.
 STREAM_SEED = 1_000_000
 
@@ -69,6 +80,8 @@ def teach(
     steps: int | None = None,
     seed: int = 0,
     column: str | None = None,
+    alleles: str | None = None,
+    base: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train a teacher and save it as a transformers directory with a card.
@@ -80,6 +93,8 @@ def teach(
         steps: optimiser steps.
         seed: of the initial weights and of the data's order.
         column: of a table of sequences.
+        alleles: table of HLA pseudo-sequences, for pairs with alleles that are not built in.
+        base: a trained encoder to put a head on, directory or hub id; then ``out`` is needed.
         progress: who is told.
 
     Returns:
@@ -91,28 +106,45 @@ def teach(
     """
     if name not in PLANS:
         raise UsageError(f"there is no teacher {name!r}; the teachers are {', '.join(PLANS)}")
-    if data and not out:
-        raise UsageError("a teacher trained on --data needs --out DIR to be saved in")
+    if (data or base) and not out:
+        raise UsageError("a teacher trained on --data or from --base needs --out DIR")
     if steps is not None and steps < 1:
         raise UsageError(f"steps is {steps}; expected at least 1")
     plan = PLANS[name]
-    if steps is None and data:
-        steps = FILE_STEPS
-    plan = replace(plan, steps=steps or plan.steps, warmup=min(plan.warmup, (steps or 1000) // 5))
+    task = recipes.get(plan.recipe).task
+    pair_teachers.check_options(name, task, alleles, base)
     place = Path(out) if out else models.BUILT_IN_TEACHERS / name
     _check_place(place)
     storage.make_directory(place.parent, "the teacher")
     progress = progress or for_here()
     try:
-        figures = _train(plan, place, data, seed, column, progress)
+        if task == "text-classification":
+            trained = pair_teachers.train(
+                plan, place, data=data, alleles=alleles, base=base, steps=steps, seed=seed,
+                progress=progress,
+            )  # fmt: skip
+            figures, about = trained.figures, trained.architecture
+        else:
+            wanted = FILE_STEPS if steps is None and data else steps
+            now = replace(
+                plan, steps=wanted or plan.steps, warmup=min(plan.warmup, (wanted or 1000) // 5)
+            )
+            figures = _train(now, place, data, seed, column, progress)
+            about = (
+                "A GPT-2 with one token a residue. Sequences stand between two "
+                f"`{models.END_OF_TEXT}` tokens, without line breaks"
+            )
     finally:
         progress.close()
     command = f"workbench teach {name}" + (f" --data {Path(data).name} --out DIR" if data else "")
+    if base:
+        command += f" --base {Path(base).name}" + ("" if data else " --out DIR")
     if seed:
         command += f" --seed {seed}"
     if steps is not None:
         command += f" --steps {steps}"
-    storage.write_bytes(place / "README.md", _card(name, figures, command, data).encode())
+    card = _card(name, task, about, figures, command, data)
+    storage.write_bytes(place / "README.md", card.encode())
     return figures
 
 
@@ -164,7 +196,7 @@ def _train(
         record = distiller.step(next(batches))
         record.check_finite()
         tokens += record.tokens
-        if step % max(1, plan.steps // EVALUATIONS) == 0 or step == plan.steps:
+        if step % max(1, plan.steps // plan.evaluations) == 0 or step == plan.steps:
             quality = distiller.evaluate(held_out, validation.residues)
         progress.advance(
             step,
@@ -221,38 +253,50 @@ def _check_place(place: Path) -> None:
         )
 
 
-def _card(name: str, figures: dict[str, Any], command: str, data: str | None) -> str:
+#: Figures of a card that a teacher may have, and how they are written.
+_CARD_ROWS = (
+    ("parameters", "parameters", "{:,}"),
+    ("steps", "steps", "{:,}"),
+    ("perplexity", "held-out perplexity", "{:.4f}"),
+    ("perplexity_per_residue", "held-out perplexity per residue", "{:.4f}"),
+    ("accuracy", "held-out accuracy", "{:.4f}"),
+    ("f1", "held-out F1", "{:.4f}"),
+    ("matthews", "held-out Matthews correlation", "{:.4f}"),
+    ("auc", "held-out AUC", "{:.4f}"),
+    ("oracle_auc", "oracle's AUC", "{:.4f}"),
+    ("auc_swaps", "AUC against binders of another allele", "{:.4f}"),
+    ("auc_unseen_alleles", "AUC on alleles never seen", "{:.4f}"),
+    ("oracle_auc_unseen_alleles", "oracle's AUC on these", "{:.4f}"),
+    ("calibration_error", "calibration error", "{:.4f}"),
+    ("oracle_perplexity", "oracle's perplexity", "{:.4f}"),
+    ("ratio_to_oracle", "ratio to the oracle", "{:.4f}"),
+    ("seconds", "training time", "{:.0f} s"),
+    ("fingerprint", "SHA-256 of the weights", "{}"),
+)
+
+
+def _card(
+    name: str, task: str, about: str, figures: dict[str, Any], command: str, data: str | None
+) -> str:
     rows = [
-        ("parameters", f"{figures['parameters']:,}"),
-        ("steps", f"{figures['steps']:,}"),
-        ("held-out perplexity", f"{figures['perplexity']:.4f}"),
-        ("held-out perplexity per residue", f"{figures['perplexity_per_residue']:.4f}"),
-        ("calibration error", f"{figures['calibration_error']:.4f}"),
+        (title, form.format(figures[key]))
+        for key, title, form in _CARD_ROWS
+        if figures.get(key) is not None
     ]
-    if figures["oracle_perplexity"]:
-        rows += [
-            ("oracle's perplexity", f"{figures['oracle_perplexity']:.4f}"),
-            ("ratio to the oracle", f"{figures['ratio_to_oracle']:.4f}"),
-        ]
-    rows += [
-        ("training time", f"{figures['seconds']:.0f} s"),
-        ("SHA-256 of the weights", figures["fingerprint"]),
-    ]
-    source = (
-        f"the sequences of `{Path(data).name}`" if data else "the protein world of this workbench"
-    )
+    source = f"`{Path(data).name}`" if data else "a world of this workbench"
     return "\n".join(
         [
             "---",
             "library_name: transformers",
-            "pipeline_tag: text-generation",
+            f"pipeline_tag: {task}",
             "license: mit",
             "---",
             "",
             f"# Classroom teacher: {name}",
             "",
-            f"A GPT-2 with one token a residue, trained on {source}. Sequences stand between two",
-            f"`{models.END_OF_TEXT}` tokens, without line breaks. Trained and measured by",
+            f"{about}.",
+            "",
+            f"Trained on {source} and measured by",
             "",
             f"    {command}",
             "",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from workbench import corpora, layer_maps, models, recipes
+from workbench import corpora, layer_maps, models, recipes, tasks
 from workbench.config import RunConfig
-from workbench.corpora import Batch, Corpus, Rows
+from workbench.corpora import Batch, Rows
 from workbench.distiller import Distiller, Schedule
 from workbench.layer_maps import LayerMap
 from workbench.progress import Progress
@@ -20,7 +21,7 @@ class Workshop:
     Attributes:
         teacher_model: frozen.
         tokenizer: the teacher's, and so the students'.
-        corpus: sequences.
+        corpus: sequences, or pairs of peptide and allele.
         train: rows, and ``train_batches`` made of them.
         validation: rows, and ``validation_batches`` made of them.
         teacher: what the teacher says about the training batches.
@@ -31,7 +32,7 @@ class Workshop:
 
     teacher_model: object
     tokenizer: object
-    corpus: Corpus
+    corpus: Any
     train: Rows
     train_batches: list[Batch]
     validation: Rows
@@ -52,16 +53,16 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
 
     accelerator = Accelerator()
     progress.stage("loading the teacher and the data")
-    teacher_model, tokenizer, _ = models.load_causal_lm(config.teacher)
-    corpus = load_corpus(config)
+    task = tasks.of(config.recipe)
+    teacher_model, tokenizer, _ = task.load_model(config.teacher)
+    corpus = task.load_corpus(config)
     for note in corpus.notes:
         progress.note(f"note: {note}")
     depth = teacher_model.config.num_hidden_layers
     layer_map = layer_maps.parse(config.init, depth)
     shape = student_shape(config, teacher_model, len(tokenizer), layer_map)
-    form = corpora.format_of(teacher_model.config)
-    train, validation = corpora.tokenise_split(corpus, tokenizer, form, shape.positions)
-    pad = tokenizer.eos_token_id
+    train, validation = task.rows(corpus, tokenizer, teacher_model, shape.positions)
+    pad = task.pad(tokenizer)
     train_batches = corpora.make_batches(train, config.batch_size, pad)
     validation_batches = corpora.make_batches(validation, config.batch_size, pad)
 
@@ -79,14 +80,13 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
 
     def build() -> object:
         if layer_map is None:
-            student = models.build_causal_lm(
-                shape, activation=scale.activation, seed=config.seed, end_of_text=pad
+            student = task.build(
+                shape, scale, seed=config.seed, tokenizer=tokenizer, like=teacher_model
             )
         else:
             student = models.build_like(teacher_model, shape.layers, seed=config.seed)
             copied = layer_map if layer_maps.copies(config.init) else None
             reports.append(models.initialise(student, teacher_model, copied))
-        student.config.sequence_format = form
         return student
 
     reports: list[models.Initialisation] = []
@@ -123,16 +123,6 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     models.check_frozen(teacher_model, shop.student.student)
     models.check_frozen(teacher_model, shop.baseline.student)
     return shop
-
-
-def load_corpus(config: RunConfig) -> Corpus:
-    """The sequences that a configuration asks for."""
-    return corpora.load(
-        config.data,
-        train_sequences=config.train_sequences,
-        validation_sequences=config.validation_sequences,
-        column=config.column,
-    )
 
 
 def student_shape(

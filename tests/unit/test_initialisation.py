@@ -14,10 +14,11 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from workbench import evaluation, models, plots, runs, runtime
+from workbench import models, plots, runs, runtime
 from workbench.config import RunConfig
 from workbench.errors import Interrupted, UsageError, WorkbenchError
 from workbench.progress import Silent
+from workbench.tasks import generation
 
 LAYERS = 6
 
@@ -207,7 +208,7 @@ def test_parts_of_the_published_tiny_student():
 @pytest.fixture
 def options(tiny_teacher, monkeypatch):
     # What is tested here is not how fast the machine is.
-    monkeypatch.setattr(evaluation, "GENERATED", 4)
+    monkeypatch.setattr(generation, "GENERATED", 4)
     monkeypatch.setattr(runtime, "BATCH_SIZES", (1,))
     monkeypatch.setattr(runtime, "measure", partial(runtime.measure, seconds=0.0))
     monkeypatch.setattr(runtime, "generation_seconds", lambda model: 1.0)

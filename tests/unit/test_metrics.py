@@ -18,6 +18,19 @@ from workbench.worlds import proteins
 from workbench.worlds.proteins import AMINO_ACIDS
 
 
+class OneHot:
+    """A backbone whose hidden state is the token itself."""
+
+    config = SimpleNamespace(model_type="gpt2")
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    def __call__(self, input_ids):
+        hidden = nn.functional.one_hot(input_ids, self.tokens).float()
+        return SimpleNamespace(last_hidden_state=hidden)
+
+
 class Table(nn.Module):
     """A language model whose next token depends on the current one alone, by a table of logits."""
 
@@ -31,9 +44,7 @@ class Table(nn.Module):
 
     @property
     def base_model(self):
-        return lambda input_ids: SimpleNamespace(
-            last_hidden_state=nn.functional.one_hot(input_ids, self.config.vocab_size).float()
-        )
+        return OneHot(self.config.vocab_size)
 
     def get_output_embeddings(self):
         return self.head

@@ -81,9 +81,13 @@ def test_students_are_shallower_and_thinner_than_their_teacher_at_both_scales(de
             for shape in (scale.teacher, scale.student):
                 assert shape.width % shape.heads == 0
             assert scale.student.layers < scale.teacher.layers
-            assert scale.student.width < scale.teacher.width
             assert scale.student.vocabulary == scale.teacher.vocabulary
-        assert all(c["teacher"] > 2 * c["student"] for c in counts.values())
+            if recipe.init == "random":
+                assert scale.student.width < scale.teacher.width
+            else:  # a copy of layers is as wide as what it is copied from
+                assert scale.student.width == scale.teacher.width
+                assert scale.student.layers == scale.teacher.layers // 2
+        assert all(c["teacher"] > 1.8 * c["student"] for c in counts.values())
     small, medium = (recipes.get(f"protgpt2-{n}").scales for n in ("tiny", "medium"))
     for scale in ("classroom", "paper"):
         assert small[scale].student.layers < medium[scale].student.layers
@@ -94,7 +98,9 @@ def test_a_description_holds_what_the_contract_names(name, about):
     assert about["name"] == name
     assert about["task"] == recipe.task
     assert (about["temperature"], about["alpha"]) == (recipe.temperature, recipe.alpha)
-    assert "layer_map" in about
+    assert about["init"] == recipe.init
+    halved = list(range(0, recipe.scale("paper").teacher.layers, 2))
+    assert about["layer_map"] == (None if recipe.init == "random" else halved)
     assert set(about["variants"]) == set(VARIANTS)
     assert set(about["scales"]) == set(about["parameters"]) == {"classroom", "paper"}
     assert about["hub"] == {
@@ -106,13 +112,17 @@ def test_a_description_holds_what_the_contract_names(name, about):
 
 def test_terms_and_weights_of_every_variant(name, about):
     alpha = recipes.get(name).alpha
-    for variant in about["variants"].values():
+    for reading, variant in about["variants"].items():
         terms = variant["terms"]
-        assert terms["hard"]["weight"] == alpha
-        assert terms["soft"]["weight"] == pytest.approx(1 - alpha)
-        assert set(terms["hard"]) == {"shifted", "reduction", "weight"}
-        assert set(terms["soft"]) == {"direction", "temperature_squared", "reduction", "weight"}
-        assert f"{alpha:g}·CE" in variant["formula"]
+        averaged = recipes.get(name).variant(reading).objective.averaged
+        assert terms["hard"]["weight"] == (1 / len(terms) if averaged else alpha)
+        if not averaged:
+            assert terms["soft"]["weight"] == pytest.approx(1 - alpha)
+        assert set(terms["hard"]) == {"shifted", "reduction", "operand", "softened", "weight"}
+        assert set(terms["soft"]) == {
+            "direction", "temperature_squared", "reduction", "operand", "entropy_kept", "weight",
+        }  # fmt: skip
+        assert f"{terms['hard']['weight']:.3g}·CE" in variant["formula"]
         assert variant["source"]
 
 
@@ -121,15 +131,23 @@ def test_parameters_are_computed_from_the_shapes(name, about):
         for role in ("teacher", "student"):
             shape = about["scales"][scale][role]
             width = shape["width"]
+            # A layer of GPT-2 and one of BERT hold the same numbers.
             expected = (
                 (shape["vocabulary"] + shape["positions"]) * width
                 + shape["layers"] * (12 * width**2 + 13 * width)
                 + 2 * width
             )
+            if about["task"] == "text-classification":  # token type, pooler, two classes
+                expected += width + (width**2 + width) + (2 * width + 2)
             assert counts[role] == shape["parameters"] == expected
 
 
 def test_published_counts_in_the_catalogue(descriptions):
+    # TAPE's bert-base has 92 M parameters, halved 49.4 M; the head adds 1,538 to each.
+    assert descriptions["distilbert-pmhc"]["parameters"]["paper"] == {
+        "teacher": 91_963_394,
+        "student": 49_436_162,
+    }
     for name, student in {
         "protgpt2-tiny": 38_866_432,
         "protgpt2-small": 81_912_576,

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from workbench import evaluation, plots, runs, runtime
+from workbench import plots, runs, runtime
 from workbench.errors import Interrupted, NonFiniteLoss, WorkbenchError
 from workbench.progress import Silent
+from workbench.tasks import generation
 
 SMALL = {"train_sequences": 200, "validation_sequences": 40, "batch_size": 16}
 STEPS = 40
@@ -34,7 +35,7 @@ ROW_KEYS = {
 
 def measure_briefly() -> None:
     """Few repeats at the end of a run: what is tested here is not how fast the machine is."""
-    evaluation.GENERATED = 4
+    generation.GENERATED = 4
     runtime.BATCH_SIZES = (1,)
     runtime.measure = partial(_MEASURE, seconds=0.0)
     runtime.generation_seconds = lambda model: 1.0
@@ -47,7 +48,7 @@ _MEASURE = runtime.measure
 def brief():
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (
-            (evaluation, "GENERATED"),
+            (generation, "GENERATED"),
             (runtime, "BATCH_SIZES"),
             (runtime, "measure"),
             (runtime, "generation_seconds"),

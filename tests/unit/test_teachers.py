@@ -16,8 +16,10 @@ from workbench.worlds import proteins
 @pytest.fixture(autouse=True)
 def brief_evaluation(monkeypatch):
     """Held-out perplexity once, of a hundred proteins: it would be most of a short training."""
-    monkeypatch.setattr(teachers, "EVALUATIONS", 1)
-    plans = {n: replace(plan, validation_sequences=100) for n, plan in teachers.PLANS.items()}
+    plans = {
+        n: replace(plan, validation_sequences=100, evaluations=1)
+        for n, plan in teachers.PLANS.items()
+    }
     monkeypatch.setattr(teachers, "PLANS", plans)
 
 
@@ -65,9 +67,8 @@ def test_teacher_from_a_file_and_a_student_of_it(tmp_path):
 
 def test_built_in_teacher_is_there_small_and_close_to_the_oracle():
     """Its card was written by the command; here the figure is measured again."""
-    from workbench import corpora, metrics
+    from workbench import corpora, metrics, tasks
     from workbench.config import RunConfig
-    from workbench.workshop import load_corpus
 
     place = models.BUILT_IN_TEACHERS / "protgpt2"
     assert (place / "model.safetensors").stat().st_size <= 6_000_000
@@ -75,7 +76,7 @@ def test_built_in_teacher_is_there_small_and_close_to_the_oracle():
         place / "README.md"
     ).read_text()
     model, tokenizer, _ = models.load_causal_lm("protgpt2")
-    corpus = load_corpus(RunConfig.from_recipe("protgpt2-tiny"))
+    corpus = tasks.of("protgpt2-tiny").load_corpus(RunConfig.from_recipe("protgpt2-tiny"))
     _, held_out = corpora.tokenise_split(corpus, tokenizer, "plain", 128)
     batches = corpora.make_batches(held_out, 64, tokenizer.eos_token_id)
     quality = metrics.evaluate(model, batches, held_out.residues)

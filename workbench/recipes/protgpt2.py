@@ -49,7 +49,7 @@ def _recipe(
         task="text-generation",
         temperature=10.0,
         alpha=0.1,
-        layer_map=None,
+        init="random",
         scales={
             "classroom": Scale(
                 teacher=_CLASSROOM_TEACHER,

@@ -12,7 +12,7 @@ VARIANTS = ("corrected", "as-published", "as-coded")
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a decoder: everything of a GPT-2 configuration that sets its parameter count."""
+    """Size of a model: everything of a configuration that sets its parameter count."""
 
     layers: int
     heads: int
@@ -44,8 +44,8 @@ class Scale:
         teacher: teacher's shape.
         student: student's shape.
         teacher_source: name under ``data/teachers/`` or an id on the Hugging Face hub.
-        data_source: ``world:proteins`` or an id on the hub.
-        train_sequences: sequences taken from the source for training; None takes all.
+        data_source: a world or an id on the hub.
+        train_sequences: sequences, or pairs, taken from the source for training; None takes all.
         validation_sequences: sequences held out from a world (other sources: a tenth).
         steps: optimiser steps.
         batch_size: sequences (or blocks) a step.
@@ -79,7 +79,7 @@ class Recipe:
         task: what the model does, in the hub's vocabulary.
         temperature: published T.
         alpha: published α, weight of the hard loss.
-        layer_map: teacher layer copied into each student layer; None is random initialisation.
+        init: how the student starts, as `layer_maps.parse` reads it.
         scales: by name.
         variants: by name.
         sources: where the facts were read.
@@ -90,7 +90,7 @@ class Recipe:
     task: str
     temperature: float
     alpha: float
-    layer_map: tuple[int, ...] | None
+    init: str
     scales: dict[str, Scale]
     variants: dict[str, Variant]
     sources: tuple[str, ...]

@@ -1,0 +1,44 @@
+"""What differs between generating and classifying: data, models, figures of merit.
+
+Everything else (objective, distiller, runs) is the same for all tasks.
+"""
+
+from __future__ import annotations
+
+from workbench import recipes
+from workbench.errors import UsageError
+from workbench.tasks.task import Headline, Judged, Task
+
+__all__ = ["Headline", "Judged", "Task", "of", "recipe_for"]
+
+
+def of(recipe: str) -> Task:
+    """The task of a recipe.
+
+    Raises:
+        UsageError: if there is no recipe of that name.
+    """
+    from workbench.tasks.classification import Classification
+    from workbench.tasks.generation import Generation
+
+    tasks = {task.name: task for task in (Generation(), Classification())}
+    return tasks[recipes.get(recipe).task]
+
+
+def recipe_for(architectures: list[str]) -> str:
+    """Name of the recipe whose teacher and data a model is evaluated with.
+
+    Args:
+        architectures: of its configuration.
+
+    Raises:
+        UsageError: if no recipe has models of that kind.
+    """
+    for name in recipes.names():
+        if any(a.endswith(of(name).kind.endings) for a in architectures):
+            return name
+    raise UsageError(
+        f"no recipe has models such as {' '.join(architectures) or 'one of unnamed architecture'}; "
+        "expected a causal language model (…LMHeadModel or …ForCausalLM) or a classifier "
+        "(…ForSequenceClassification)"
+    )

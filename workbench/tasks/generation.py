@@ -1,0 +1,152 @@
+"""Generating sequences: causal language models, judged by perplexity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from workbench import corpora, metrics, models, runtime
+from workbench.config import RunConfig
+from workbench.corpora import Corpus, Rows
+from workbench.metrics import Quality
+from workbench.recipes.recipe import Scale, Shape
+from workbench.runtime import Runtime
+from workbench.tasks.task import ROW_KEYS, Headline, Judged
+
+GENERATED = 200
+ROW_NAMES = ("oracle", "teacher", "student", "baseline")
+
+
+class Generation:
+    """See `workbench.tasks.task.Task`."""
+
+    name = "text-generation"
+    kind = models.CAUSAL
+    headline = Headline("perplexity", "perplexity", "lower")
+    tags = ("knowledge-distillation", "protein")
+
+    def load_model(self, source: str):
+        """A causal language model."""
+        return models.load_causal_lm(source)
+
+    def load_corpus(self, config: RunConfig) -> Corpus:
+        """Sequences."""
+        return corpora.load(
+            config.data,
+            train_sequences=config.train_sequences,
+            validation_sequences=config.validation_sequences,
+            column=config.column,
+        )
+
+    def rows(self, corpus: Corpus, tokenizer, model, positions: int) -> tuple[Rows, Rows]:
+        """Sequences in blocks, in the form that the model wants."""
+        return corpora.tokenise_split(corpus, tokenizer, corpora.format_of(model.config), positions)
+
+    def pad(self, tokenizer) -> int:
+        """The end-of-text token."""
+        return tokenizer.eos_token_id
+
+    def build(self, shape: Shape, scale: Scale, *, seed: int, tokenizer, like):
+        """A GPT-2."""
+        model = models.build_causal_lm(
+            shape, activation=scale.activation, seed=seed, end_of_text=tokenizer.eos_token_id
+        )
+        model.config.sequence_format = corpora.format_of(like.config)
+        return model
+
+    def count_parameters(self, shape: Shape, scale: Scale) -> int:
+        """Of a GPT-2, tied weights once."""
+        return models.count_parameters(shape, activation=scale.activation)
+
+    def validate(self, distiller, shop) -> dict[str, float | None]:
+        """Perplexity, and fidelity to the teacher."""
+        quality = distiller.evaluate(
+            shop.validation_batches, shop.validation.residues, shop.validation_teacher
+        )
+        return {
+            "perplexity": quality.perplexity,
+            "kl_to_teacher": quality.kl_to_teacher,
+            "agreement": quality.agreement,
+        }
+
+    def four_rows(self, config: RunConfig, judged: Judged) -> dict[str, dict[str, Any]]:
+        """Quality of all, runtime of teacher and student; what does not apply is null."""
+        device = next(judged.student.parameters()).device
+        result = {name: dict.fromkeys((*ROW_KEYS, "amino_acids")) for name in ROW_NAMES}
+        if judged.corpus.has_oracle:
+            sequences = judged.corpus.validation["sequence"][:]
+            _fill_quality(result["oracle"], metrics.oracle_quality(sequences))
+            result["oracle"]["amino_acids"] = _world_frequencies()
+        compared = (
+            ("teacher", judged.teacher_model),
+            ("student", judged.student),
+            ("baseline", judged.baseline),
+        )
+        for name, model in compared:
+            if model is None:
+                continue
+            quality = metrics.evaluate(
+                model, judged.batches, judged.validation.residues, teacher=judged.teacher
+            )
+            if name == "teacher":
+                quality = replace(quality, kl_to_teacher=None, agreement=None)
+            row = result[name]
+            row["parameters"] = models.parameters(model)
+            _fill_quality(row, quality)
+            generated = metrics.generate_sequences(
+                model, judged.tokenizer, GENERATED, seed=config.seed,
+                longest=min(128, model.config.max_position_embeddings),
+            )  # fmt: skip
+            row["amino_acids"] = metrics.residue_frequencies(generated)
+        for name, model in compared[:2]:
+            if model is not None:
+                fill_runtime(result[name], runtime.measure(model.to(device), judged.validation))
+        return result
+
+    def columns(self) -> tuple[tuple[str, str, str], ...]:
+        """Of the table of four rows."""
+        return (
+            ("parameters", "parameters", "{:,}"),
+            ("perplexity", "perplexity", "{:.3f}"),
+            ("perplexity_per_residue", "per residue", "{:.3f}"),
+            ("kl_to_teacher", "KL to teacher", "{:.4f}"),
+            ("agreement", "agreement", "{:.3f}"),
+            ("calibration_error", "calibration error", "{:.4f}"),
+            ("latency_ms", "latency ms", "{:.2f}"),
+            ("tokens_per_second", "tokens/s", "{:,.0f}"),
+        )
+
+    def sentences(self, results: dict[str, Any]) -> list[str]:
+        """What the teacher was worth."""
+        student, baseline = results["student"], results["baseline"]
+        if not baseline["perplexity"]:
+            return []
+        gain = 1 - student["perplexity"] / baseline["perplexity"]
+        return [
+            f"With its teacher the student's perplexity is {abs(gain):.1%} "
+            f"{'lower' if gain >= 0 else 'higher'} than without."
+        ]
+
+
+def fill_runtime(row: dict[str, Any], measured: Runtime) -> None:
+    """Put the figures of a measurement where the results have them."""
+    row["latency_ms"] = measured.latency_ms
+    row["latency_p95_ms"] = measured.latency_p95_ms
+    row["tokens_per_second"] = measured.tokens_per_second
+    row["throughput"] = {str(size): value for size, value in measured.throughput.items()}
+    row["generation_seconds"] = measured.generation_seconds
+    row["peak_memory_mb"] = measured.peak_memory_mb
+
+
+def _fill_quality(row: dict[str, Any], quality: Quality) -> None:
+    for name in (
+        "perplexity", "perplexity_per_residue", "kl_to_teacher", "agreement", "calibration_error",
+    ):  # fmt: skip
+        row[name] = getattr(quality, name)
+
+
+def _world_frequencies() -> dict[str, float]:
+    from workbench.worlds import proteins
+
+    values = proteins.default_world().residue_frequencies()
+    return dict(zip(proteins.AMINO_ACIDS, values.tolist(), strict=True))

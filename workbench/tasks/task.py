@@ -1,0 +1,98 @@
+"""What a task has to say for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from workbench.config import RunConfig
+from workbench.corpora import Batch, Rows
+from workbench.models import Kind
+from workbench.recipes.recipe import Scale, Shape
+from workbench.teacher_cache import Teacher
+
+#: Keys that every row of the results has; what does not apply is null.
+ROW_KEYS = (
+    "parameters", "perplexity", "perplexity_per_residue", "accuracy", "f1", "auc",
+    "kl_to_teacher", "agreement", "calibration_error", "latency_ms", "latency_p95_ms",
+    "tokens_per_second", "throughput", "generation_seconds", "peak_memory_mb",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The one figure that is shown while a student learns.
+
+    Attributes:
+        key: in ``results.json`` and in the lines of ``metrics.jsonl``.
+        name: for people.
+        better: "lower" or "higher".
+    """
+
+    key: str
+    name: str
+    better: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Everything that the four rows are computed from.
+
+    Attributes:
+        corpus: with its truth, where it is known.
+        tokenizer: of the models.
+        validation: held-out rows, and ``batches`` made of them.
+        teacher_model: None where the model cannot be compared with its teacher.
+        teacher: what it says about the batches.
+        student: in eval mode.
+        baseline: likewise; None where there is none.
+    """
+
+    corpus: Any
+    tokenizer: Any
+    validation: Rows
+    batches: list[Batch]
+    teacher_model: Any
+    teacher: Teacher | None
+    student: Any
+    baseline: Any
+
+
+class Task(Protocol):
+    """What differs between kinds of models; see the implementations beside this file."""
+
+    name: str
+    kind: Kind
+    headline: Headline
+    #: Of the model card: tags of the hub.
+    tags: tuple[str, ...]
+
+    def load_model(self, source: str) -> tuple[Any, Any, str]:
+        """Teacher or student, its tokenizer, and where they came from."""
+
+    def load_corpus(self, config: RunConfig) -> Any:
+        """The data that a configuration asks for, with ``notes`` and ``source``."""
+
+    def rows(self, corpus: Any, tokenizer: Any, model: Any, positions: int) -> tuple[Rows, Rows]:
+        """Training and held-out rows of tokens for a model and its like."""
+
+    def pad(self, tokenizer: Any) -> int:
+        """Token id that batches are filled up with."""
+
+    def build(self, shape: Shape, scale: Scale, *, seed: int, tokenizer: Any, like: Any) -> Any:
+        """A fresh student, for a teacher such as ``like``."""
+
+    def count_parameters(self, shape: Shape, scale: Scale) -> int:
+        """Parameters of a model of that shape."""
+
+    def validate(self, distiller: Any, shop: Any) -> dict[str, float | None]:
+        """Held-out figures while learning, the headline among them."""
+
+    def four_rows(self, config: RunConfig, judged: Judged) -> dict[str, Any]:
+        """Oracle, teacher, student, baseline; and whatever else the task reports."""
+
+    def columns(self) -> tuple[tuple[str, str, str], ...]:
+        """Key, title and format of the columns of the table of four rows."""
+
+    def sentences(self, results: dict[str, Any]) -> list[str]:
+        """What the table says, in words."""
