@@ -2,32 +2,42 @@
 
 The built-in teacher sees every pair once, its world never runs dry, and it learns in two
 lessons: first binders against random peptides, then against binders of other alleles too. With
-the hard negatives from the start it stays at a coin's toss for thousands of steps: nothing that
-it could learn first (a large hydrophobic end) tells a binder from another allele's.
+the hard negatives from the start it stays at a coin's toss for a thousand steps and more: nothing
+that it could learn first (a large hydrophobic end) tells a binder from another allele's.
+
+Instead of the label that chance drew for a pair it is given the oracle's probability of that
+label. The mean of the loss over labels is the same, and so is what it leads to; the toss of the
+coin in every gradient is gone. In other words, the classroom teacher is a student of the oracle.
+A teacher of a user's table learns from its labels.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from workbench import binding, classifiers, corpora, export, models, pairs, recipes
 from workbench.binding import Judgement
-from workbench.corpora import Batch
+from workbench.corpora import Batch, Rows
 from workbench.distiller import Distiller, Schedule
 from workbench.errors import UsageError
+from workbench.objective import Objective, SoftTerm, TeacherSignal
 from workbench.progress import Progress
-from workbench.worlds.peptides import Shares
+from workbench.worlds.peptides import Record, Shares
 
 RECIPE = "distilbert-pmhc"
 #: Spread of fresh weights: 0.02, BERT's, is made for a width of 768 and too small here.
-INITIAL_SPREAD = 0.04
+INITIAL_SPREAD = 0.05
 #: Random negatives only, for the first lesson.
 FIRST_LESSON = Shares(binder=0.5, random=0.5, swap=0.0)
-FIRST_LESSON_SHARE = 0.1
+FIRST_LESSON_SHARE = 0.05
 #: Seeds of the training stream; runs use other seeds for their data.
 STREAM_SEED = 40_000_000
 #: Learning rate for an encoder that has been trained before.
@@ -89,14 +99,14 @@ def train(
         stream = (batches[i] for i in corpora.endless_order(len(batches), seed))
     else:
         steps = steps or plan.steps
-        stream = _fresh(tokenised, plan.batch_size, pad, seed, round(FIRST_LESSON_SHARE * steps))
+        stream = Stream(tokenised, plan.batch_size, pad, seed, round(FIRST_LESSON_SHARE * steps))
     rate = FINE_TUNING_RATE if base else plan.learning_rate
     distiller = Distiller(
         model,
-        recipes.get(RECIPE).variant("corrected").objective,
-        None,
+        Objective(soft=SoftTerm(entropy_kept=True), scores="example"),
+        None if data else stream,
         temperature=1.0,
-        alpha=1.0,
+        alpha=1.0 if data else 0.0,
         learning_rate=rate,
         schedule=Schedule(steps, min(plan.warmup, steps // 5)),
         weight_decay=plan.weight_decay,
@@ -140,20 +150,54 @@ def _model(scale: recipes.Scale, base: str | None, seed: int):
     return model, classifiers.residue_tokenizer()
 
 
-def _fresh(tokenised, batch_size: int, pad: int, seed: int, first_lesson: int) -> Iterator[Batch]:
-    """New pairs for ever; random negatives only in the first steps."""
-    world = pairs.seen_world()
-    lessons = (world.with_shares(FIRST_LESSON), world)
-    pool = step = 0
-    while True:
-        lesson = lessons[step >= first_lesson]
-        records = lesson.sample(
-            corpora.POOL * batch_size, seed=STREAM_SEED * (seed + 1) + pool, distinct=False
-        )
-        for batch in corpora.make_batches(tokenised(records), batch_size, pad):
-            yield batch
-            step += 1
-        pool += 1
+class Stream:
+    """New pairs for ever, in batches, and the oracle's answer to the batch that was last given.
+
+    Args:
+        tokenised: from records to rows.
+        batch_size: pairs a batch.
+        pad: token id to fill up with.
+        seed: of the pairs.
+        first_lesson: batches with random negatives only, before those of the world.
+    """
+
+    vocabulary = len(classifiers.CLASSES)
+
+    def __init__(
+        self,
+        tokenised: Callable[[list[Record]], Rows],
+        batch_size: int,
+        pad: int,
+        seed: int,
+        first_lesson: int,
+    ) -> None:
+        self._batches = self._draw(tokenised, batch_size, pad, seed, first_lesson)
+        self._logits = torch.empty(0)
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+    def signal(self, batch: Batch, scored: Tensor) -> TeacherSignal:
+        """See `workbench.teacher_cache.Teacher`; of a batch of the pool at hand."""
+        return TeacherSignal(self._logits[batch.members])
+
+    def _draw(self, tokenised, batch_size, pad, seed, first_lesson) -> Iterator[Batch]:
+        world = pairs.seen_world()
+        lessons = (world.with_shares(FIRST_LESSON), world)
+        pool = step = 0
+        while True:
+            lesson = lessons[step >= first_lesson]
+            records = lesson.sample(
+                corpora.POOL * batch_size, seed=STREAM_SEED * (seed + 1) + pool, distinct=False
+            )
+            truth = lesson.oracle_batch([r.peptide for r in records], [r.allele for r in records])
+            likely = torch.from_numpy(np.stack([1 - truth, truth], axis=1))
+            # Where the oracle is all but certain float32 knows no difference to one.
+            self._logits = likely.clamp_min(1e-12).log().float()
+            for batch in corpora.make_batches(tokenised(records), batch_size, pad):
+                yield batch
+                step += 1
+            pool += 1
 
 
 def _judge(distiller, corpus, held_out, tokenizer):

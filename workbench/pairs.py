@@ -74,11 +74,8 @@ class PairCorpus:
 
     def oracle_without_allele(self, records: Sequence[Record]) -> np.ndarray:
         """Exact P(binder | peptide) of the same, the best that a model blind to the HLA knows."""
-        if records is self.unseen:
-            return peptides.default_world().oracle_without_allele(
-                [r.peptide for r in records], list(peptides.HELD_OUT_ALLELES)
-            )
-        return seen_world().oracle_without_allele([r.peptide for r in records])
+        world = peptides.default_world() if records is self.unseen else seen_world()
+        return world.oracle_without_allele([r.peptide for r in records])
 
 
 def seen_world() -> peptides.PeptideWorld:

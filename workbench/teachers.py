@@ -57,9 +57,9 @@ PLANS = {
     ),
     "pmhc": Plan(
         recipe=pair_teachers.RECIPE,
-        steps=7000,
+        steps=12_000,
         batch_size=64,
-        learning_rate=5e-4,
+        learning_rate=1e-3,
         warmup=200,
         weight_decay=0.01,
         validation_sequences=6000,

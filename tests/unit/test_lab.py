@@ -583,11 +583,11 @@ CURVE = [(0, 22.0), (50, 12.0), (100, 9.0)]
 
 
 def chart(**given) -> ElementTree.Element:
-    return ElementTree.fromstring(svg.perplexity_chart(**given))
+    return ElementTree.fromstring(svg.learning_chart(**given))
 
 
 def test_a_chart_is_well_formed_and_says_what_it_shows():
-    text = svg.perplexity_chart(
+    text = svg.learning_chart(
         student=CURVE, baseline=CURVE, references={"oracle": 6.2, "teacher": 6.8}, steps=100,
         step=50, running="T=10 α=0.1 corrected", ghosts=[svg.Ghost("T=1 α=0 corrected: 9", CURVE)],
     )  # fmt: skip
@@ -613,7 +613,7 @@ def test_points_lie_where_their_numbers_say():
 
 
 def test_the_untrained_beginning_is_cut_off_and_named():
-    shown = visible(svg.perplexity_chart(student=CURVE, baseline=CURVE, steps=100))
+    shown = visible(svg.learning_chart(student=CURVE, baseline=CURVE, steps=100))
     assert "↑ the untrained student: 22.0" in shown
     frame = svg._Frame.around([CURVE], [], 100)
     assert frame.low < 9.0 < 12.0 < frame.high < 22.0
@@ -652,7 +652,7 @@ def test_many_ghosts_are_drawn_and_the_newest_named():
 
 
 def test_hostile_text_stays_text():
-    text = svg.perplexity_chart(
+    text = svg.learning_chart(
         student=CURVE, steps=100, running=HOSTILE, ghosts=[svg.Ghost(HOSTILE, CURVE)]
     )
     assert "<img" not in text and "<img" in "".join(ElementTree.fromstring(text).itertext())

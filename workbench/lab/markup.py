@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from workbench.headline import PERPLEXITY
 from workbench.lab.svg import FAINT_INK, INK, escape
 from workbench.lab.worker import Run, Settings, Snapshot
 from workbench.plots import COLOURS
@@ -81,14 +82,17 @@ def table(runs: Sequence[Run]) -> str:
     finished = [run for run in runs if run.results is not None]
     if not finished:
         return ""
-    best = min(run.results["student"]["perplexity"] for run in finished)
-    head = "".join(f'<th scope="col" style="{_HEAD}">{escape(name)}</th>' for name in _COLUMNS)
+    headline = finished[0].headline
+    best = headline.best([run.results["student"][headline.key] for run in finished])
+    names = (name.format(headline.name) for name in _COLUMNS)
+    head = "".join(f'<th scope="col" style="{_HEAD}">{escape(name)}</th>' for name in names)
     rows = "".join(_row(run, best) for run in finished)
     return (
         f'<div style="overflow-x:auto"><table style="border-collapse:collapse;{TEXT}'
         'font-variant-numeric:tabular-nums">'
         f'<caption style="text-align:left;padding-bottom:4px;color:{FAINT_INK}">'
-        "Finished runs; the lowest perplexity is bold.</caption>"
+        f"Finished runs; the {headline.better.replace('er', 'est')} {headline.name} is bold."
+        "</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
@@ -97,9 +101,9 @@ def ghost_label(run: Run) -> str:
     """Such as ``T=10 α=0.1 corrected: 8.03``."""
     value = run.student[-1][1] if run.student else math.nan
     if run.results is not None:
-        value = run.results["student"]["perplexity"]
+        value = run.results["student"][run.headline.key]
     stopped = "" if run.results is not None else " (stopped)"
-    return f"{run.settings.label()}: {value:.2f}{stopped}"
+    return f"{run.settings.label()}: {run.headline.write(value)}{stopped}"
 
 
 # ---------------------------------------------------------------------- parts
@@ -110,7 +114,7 @@ _HEAD = (
 )
 _CELL = f"{_HEAD}white-space:nowrap;"
 _COLUMNS = (
-    "run", "T", "α", "variant", "seed", "student perplexity", "baseline perplexity", "difference",
+    "run", "T", "α", "variant", "seed", "student {}", "baseline {}", "difference",
     "KL to teacher", "agreement", "seconds",
 )  # fmt: skip
 
@@ -118,20 +122,19 @@ _COLUMNS = (
 def _row(run: Run, best: float) -> str:
     results, settings = run.results, run.settings
     student, baseline = results["student"], results["baseline"]
-    difference = (
-        student["perplexity"] / baseline["perplexity"] - 1 if baseline["perplexity"] else None
-    )
-    perplexity = _cell(_figure(student["perplexity"], "{:.3f}"))
-    if student["perplexity"] == best:
-        perplexity = perplexity.replace("text-align", "font-weight:700;text-align", 1)
+    key = run.headline.key
+    difference = student[key] / baseline[key] - 1 if baseline[key] else None
+    reached = _cell(_figure(student[key], "{:.3f}"))
+    if student[key] == best:
+        reached = reached.replace("text-align", "font-weight:700;text-align", 1)
     cells = [
         f'<th scope="row" style="{_CELL}font-weight:400">{run.number}</th>',
         _cell(f"{settings.temperature:g}"),
         _cell(f"{settings.alpha:g}"),
         _cell(settings.variant),
         _cell(str(settings.seed)),
-        perplexity,
-        _cell(_figure(baseline["perplexity"], "{:.3f}")),
+        reached,
+        _cell(_figure(baseline[key], "{:.3f}")),
         _cell(_figure(difference, "{:+.1%}")),
         _cell(_figure(student["kl_to_teacher"], "{:.4f}")),
         _cell(_figure(student["agreement"], "{:.3f}")),
@@ -174,13 +177,19 @@ def _words(settings: Settings) -> str:
 
 def _outcome(run: Run) -> str:
     results: dict[str, Any] = run.results
-    student, baseline = results["student"]["perplexity"], results["baseline"]["perplexity"]
-    words = f"With {_words(run.settings)} the student reaches a perplexity of {student:.2f}"
+    headline = run.headline
+    student, baseline = (results[row][headline.key] for row in ("student", "baseline"))
+    article = "an" if headline.name[0] in "AEFHILMNORSX" else "a"
+    words = (
+        f"With {_words(run.settings)} the student reaches {article} {headline.name} of "
+        f"{headline.write(student)}"
+    )
     if baseline:
         change = student / baseline - 1
         side = "below" if change < 0 else "above"
         words += (
-            f", {abs(change):.1%} {side} the {baseline:.2f} of the same student without a teacher"
+            f", {abs(change):.1%} {side} the {headline.write(baseline)} of the same student "
+            "without a teacher"
         )
     return f"{words}, after {results['steps']:,} steps in {_duration(results['seconds'])}."
 
@@ -188,7 +197,7 @@ def _outcome(run: Run) -> str:
 def _number(name: str, value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.2f}" if name == "perplexity" else f"{value:.3g}"
+    return f"{value:.2f}" if name == PERPLEXITY.name else f"{value:.3g}"
 
 
 def _duration(seconds: float | None) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from workbench import recipes
+from workbench import recipes, tasks
 from workbench.config import SEED_LIMIT, RunConfig
 from workbench.errors import UsageError
 from workbench.lab import markup, registry, svg
@@ -42,8 +42,8 @@ class RunPanel(widgets.VBox):
         alpha: where the slider of α stands at first; by default the recipe's.
         variant: corrected, as-published or as-coded.
         seed: of the student's start and the order of batches.
-        references: perplexity of "oracle" and "teacher", to draw before the first run has
-            measured them.
+        references: the headline (perplexity, F1) of "oracle" and "teacher", to draw before the
+            first run has measured them.
         directory: where run directories are made; by default ``runs/`` here.
         name: a new panel closes the open one of the same name; by default the cell and the
             recipe.
@@ -86,7 +86,8 @@ class RunPanel(widgets.VBox):
         self._moved: dict[str, widgets.Widget] = {}
         self._lock = threading.Lock()
         self._publisher = Publisher(self._draw)
-        self._worker = Worker(self._distill, self._publisher.poke)
+        self._headline = tasks.of(recipe).headline
+        self._worker = Worker(self._distill, self._publisher.poke, headline=self._headline)
         self._closed = False
         super().__init__(layout=widgets.Layout(max_width="960px", width="100%"))
         self._build()
@@ -309,10 +310,10 @@ class RunPanel(widgets.VBox):
         references = dict(self._references)
         for run in now.runs:
             for row in ("oracle", "teacher"):
-                if run.results is not None and run.results[row]["perplexity"] is not None:
-                    references[row] = run.results[row]["perplexity"]
+                if run.results is not None and run.results[row][self._headline.key] is not None:
+                    references[row] = run.results[row][self._headline.key]
         run = now.run
-        return svg.perplexity_chart(
+        return svg.learning_chart(
             student=run.student if run else (),
             baseline=run.baseline if run else (),
             ghosts=[svg.Ghost(markup.ghost_label(r), r.student) for r in now.earlier],
@@ -320,6 +321,7 @@ class RunPanel(widgets.VBox):
             steps=run.settings.steps if run else settings.steps,
             step=now.done if now.state == "training" else None,
             running=run.settings.label() if run else "",
+            headline=self._headline,
         )
 
     # -- the worker's thread

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from workbench.headline import PERPLEXITY, Headline
 from workbench.plots import COLOURS, LABELS
 
 WIDTH, HEIGHT = 910, 384
@@ -51,7 +52,7 @@ class _Label:
     dash: str = ""
 
 
-def perplexity_chart(
+def learning_chart(
     *,
     student: Sequence[Point] = (),
     baseline: Sequence[Point] = (),
@@ -60,25 +61,27 @@ def perplexity_chart(
     steps: int = 1,
     step: int | None = None,
     running: str = "",
+    headline: Headline = PERPLEXITY,
 ) -> str:
-    """Held-out perplexity against step, as one ``<svg>`` element.
+    """The headline, such as held-out perplexity, against step, as one ``<svg>`` element.
 
     Args:
         student: curve of the present run.
         baseline: of the same student without a teacher.
         ghosts: earlier runs, oldest first.
-        references: perplexity of "oracle" and "teacher", where known.
+        references: the headline of "oracle" and "teacher", where known.
         steps: length of the step axis, at least.
         step: how far the present run is.
         running: what the present run is called, such as ``T=10 α=0.1 corrected``.
+        headline: what is drawn; where lower is better, on a logarithmic scale.
     """
     student, baseline = _finite(student), _finite(baseline)
     ghosts = [Ghost(g.label, points) for g in ghosts if len(points := _finite(g.points)) > 1]
     known = {n: v for n in ("teacher", "oracle") if _drawable(v := (references or {}).get(n))}
     curves = [student, baseline, *(g.points for g in ghosts)]
-    frame = _Frame.around(curves, list(known.values()), steps)
+    frame = _Frame.around(curves, list(known.values()), steps, headline)
 
-    parts = [*_axes(frame, step)]
+    parts = [*_axes(frame, step, headline)]
     lines, labels = [], []
     for age, ghost in enumerate(reversed(ghosts)):
         dash = GHOST_DASHES[(len(ghosts) - 1 - age) % len(GHOST_DASHES)]
@@ -89,12 +92,12 @@ def perplexity_chart(
     for name, value in known.items():
         lines.append(_level(frame, value, name))
         x, y = frame.place((frame.steps, value))
-        labels.append(_Label(x, y, name, f"{LABELS[name]} {value:.2f}", DASHES[name]))
+        labels.append(_Label(x, y, name, f"{LABELS[name]} {headline.write(value)}", DASHES[name]))
     for name, points in (("baseline", baseline), ("student", student)):
         if points:
             lines.append(_curve(frame, points, COLOURS[name], 2.6))
             lines += [_marker(name, *frame.place(p)) for p in points]
-            text = f"{LABELS[name]} {points[-1][1]:.2f}"
+            text = f"{LABELS[name]} {headline.write(points[-1][1])}"
             labels.append(_end_label(frame, points, name, text))
     parts.append(_clipped(lines))
     parts += _beyond(frame, curves)
@@ -104,12 +107,12 @@ def perplexity_chart(
             draw_text(LEFT + PLOT_WIDTH / 2, TOP + PLOT_HEIGHT / 2, "The curves appear here.",
                   anchor="middle", colour=FAINT_INK, size=15)
         )  # fmt: skip
-    words = _in_words(student, baseline, ghosts, known, steps, running)
+    words = _in_words(student, baseline, ghosts, known, steps, running, headline)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'width="{WIDTH}" height="{HEIGHT}" preserveAspectRatio="xMinYMin meet" '
         f'style="max-width:100%;height:auto;display:block;overflow:visible;color:{INK};font-family:{FONT}">'
-        f"<title>Held-out perplexity while learning</title><desc>{escape(words)}</desc>"
+        f"<title>{_title(headline)}</title><desc>{escape(words)}</desc>"
         + "".join(parts)
         + "</svg>"
     )
@@ -120,15 +123,20 @@ def perplexity_chart(
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where steps and perplexities lie on the paper; perplexity on a logarithmic scale."""
+    """Where steps and values lie on the paper, on a logarithmic scale or a linear one."""
 
     steps: float
     low: float
     high: float
+    linear: bool = False
 
     @classmethod
     def around(
-        cls, curves: Sequence[Sequence[Point]], levels: Sequence[float], steps: float
+        cls,
+        curves: Sequence[Sequence[Point]],
+        levels: Sequence[float],
+        steps: float,
+        headline: Headline = PERPLEXITY,
     ) -> _Frame:
         """Room for the lowest value and somewhat more than twice of it.
 
@@ -138,6 +146,9 @@ class _Frame:
         """
         values = [value for points in curves for _, value in points] + list(levels)
         last = max([steps, *(points[-1][0] for points in curves if points)])
+        if headline.better == "higher":
+            low = max(0.0, min(values, default=0.5) - 0.03)
+            return cls(last, low, min(1.0, max(values, default=1.0) + 0.02), linear=True)
         if not values:
             return cls(last, 5.0, 22.0)
         ends = [points[-1][1] for points in curves if points]
@@ -147,11 +158,18 @@ class _Frame:
     def place(self, point: Point) -> tuple[float, float]:
         """Coordinates on the paper."""
         step, value = point
-        share = math.log(value / self.low) / math.log(self.high / self.low)
+        if self.linear:
+            share = (value - self.low) / (self.high - self.low)
+        else:
+            share = math.log(value / self.low) / math.log(self.high / self.low)
         return LEFT + PLOT_WIDTH * step / self.steps, TOP + PLOT_HEIGHT * (1 - share)
 
     def values(self) -> list[float]:
-        """Round perplexities for the grid, at most eight."""
+        """Round values for the grid, at most eight."""
+        if self.linear:
+            unit = next(u for u in (0.01, 0.02, 0.05, 0.1, 0.2) if (self.high - self.low) / u < 8)
+            first = math.ceil(self.low / unit - 1e-9)
+            return [round(unit * i, 2) for i in range(first, int(self.high / unit + 1e-9) + 1)]
         for leading in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9), (1, 1.5, 2, 3, 5, 7), (1, 3)):
             ticks = [m * 10**e for e in range(-1, 9) for m in leading]
             ticks = [t for t in ticks if self.low <= t <= self.high]
@@ -178,11 +196,15 @@ def _drawable(value: float | None) -> bool:
 # ---------------------------------------------------------------------- parts
 
 
-def _axes(frame: _Frame, step: int | None) -> list[str]:
+def _title(headline: Headline) -> str:
+    return f"Held-out {headline.name} while learning"
+
+
+def _axes(frame: _Frame, step: int | None, headline: Headline) -> list[str]:
     bottom = TOP + PLOT_HEIGHT
     parts = [
-        draw_text(2, 20, "Held-out perplexity while learning", size=15, weight=600,
-              after="lower is better; logarithmic scale"),
+        draw_text(2, 20, _title(headline), size=15, weight=600,
+              after="higher is better" if frame.linear else "lower is better; logarithmic scale"),
         draw_text(LEFT + PLOT_WIDTH / 2, HEIGHT - 8, "step", anchor="middle", colour=FAINT_INK),
     ]  # fmt: skip
     for value in frame.values():
@@ -346,14 +368,16 @@ def _in_words(
     known: Mapping[str, float],
     steps: int,
     running: str,
+    headline: Headline,
 ) -> str:
     sentences = []
     for name, points in (("student", student), ("baseline", baseline)):
         if points:
             step, value = points[-1]
-            sentences.append(f"{LABELS[name]}: {value:.2f} at step {step:,} of {steps:,}.")
+            reached = headline.write(value)
+            sentences.append(f"{LABELS[name]}: {reached} at step {step:,} of {steps:,}.")
     if running and sentences:
         sentences.insert(0, f"This run: {running}.")
-    sentences += [f"{LABELS[name]}: {value:.2f}." for name, value in known.items()]
+    sentences += [f"{LABELS[name]}: {headline.write(value)}." for name, value in known.items()]
     sentences += [f"Earlier run {ghost.label}." for ghost in ghosts]
     return " ".join(sentences) or "No run yet."

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from workbench.errors import Interrupted, WorkbenchError
+from workbench.headline import PERPLEXITY, Headline
 
 State = Literal["idle", "preparing", "training", "finishing", "done", "stopped", "failed"]
 #: Seconds that the end of the interpreter waits for a run to stop at its next step.
@@ -49,7 +50,7 @@ class Settings:
         return f"T={self.temperature:g} α={self.alpha:g} {self.variant}"
 
 
-#: Held-out perplexity at a step.
+#: The headline, such as held-out perplexity, at a step.
 Point = tuple[int, float]
 
 
@@ -60,9 +61,10 @@ class Run:
     Attributes:
         number: 1 for the first.
         settings: what it was started with.
-        student: held-out perplexity of the student.
+        student: the headline of the student.
         baseline: of the same student without a teacher.
         results: contents of results.json; None unless the run was finished.
+        headline: what the curves show.
     """
 
     number: int
@@ -70,6 +72,7 @@ class Run:
     student: tuple[Point, ...] = ()
     baseline: tuple[Point, ...] = ()
     results: dict[str, Any] | None = None
+    headline: Headline = PERPLEXITY
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Worker:
         work: does one run and returns its results; told the settings and a `Watch`.
         changed: called after every change of `snapshot`, on the thread that changed it.
         clock: seconds, only ever forwards.
+        headline: what the curves of its runs show.
     """
 
     def __init__(
@@ -122,7 +126,9 @@ class Worker:
         work: Callable[[Settings, Watch], dict[str, Any]],
         changed: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        headline: Headline = PERPLEXITY,
     ) -> None:
+        self.headline = headline
         self.snapshot = Snapshot()
         self.clock = clock
         self._work = work
@@ -150,7 +156,7 @@ class Worker:
             self.snapshot = Snapshot(
                 state="preparing",
                 stage="starting",
-                run=Run(number=len(now.runs) + 1, settings=settings),
+                run=Run(len(now.runs) + 1, settings, headline=self.headline),
                 earlier=now.runs,
             )
             self._commands.put((settings, self._watch))
@@ -263,8 +269,8 @@ class Watch:
         self._worker.update(
             run=replace(
                 run,
-                student=(*run.student, (step, measured["student"]["perplexity"])),
-                baseline=(*run.baseline, (step, measured["baseline"]["perplexity"])),
+                student=(*run.student, (step, measured["student"][run.headline.key])),
+                baseline=(*run.baseline, (step, measured["baseline"][run.headline.key])),
             )
         )
 

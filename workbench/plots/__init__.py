@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from workbench.plots.binding import (
+    alleles_figure,
+    double_softmax_figure,
+    groups_figure,
+    learning_figure,
+    motifs_figure,
+    reliability_figure,
+    sizes_figure,
+)
 from workbench.plots.layers import bands_figure, parts_figure, similarity_figure, start_figure
 from workbench.plots.run import (
     amino_acid_figure,
@@ -24,20 +33,27 @@ from workbench.plots.world import distribution_figure, profile_figure
 __all__ = [
     "COLOURS",
     "LABELS",
+    "alleles_figure",
     "amino_acid_figure",
     "bands_figure",
     "calibration_figure",
     "distribution_figure",
+    "double_softmax_figure",
     "entropy_figure",
     "gradient_figure",
+    "groups_figure",
+    "learning_figure",
     "ledger_figure",
+    "motifs_figure",
     "parts_figure",
     "perplexity_figure",
     "profile_figure",
+    "reliability_figure",
     "run_figures",
     "runtime_figure",
     "save",
     "similarity_figure",
+    "sizes_figure",
     "start_figure",
     "substitution_figure",
     "sweep_figure",

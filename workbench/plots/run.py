@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench.plots import binding
 from workbench.plots.style import (
     COLOURS,
     HATCHES,
@@ -32,11 +33,17 @@ def run_figures(
         results: of results.json.
         formula: the loss with its numbers, for captions.
     """
-    figures = {
-        "perplexity": perplexity_figure(lines, results, formula),
-        "runtime": runtime_figure(results),
-        "ledger": ledger_figure(lines, formula),
-    }
+    figures = {"runtime": runtime_figure(results), "ledger": ledger_figure(lines, formula)}
+    if "groups" in results["student"]:
+        figures["f1"] = binding.learning_figure(lines, results, formula)
+        figures["groups"] = binding.groups_figure(results)
+        figures["alleles"] = binding.alleles_figure(results)
+        figures["reliability"] = binding.reliability_figure(results)
+        motifs = {name: results[name]["motifs"] for name in ("oracle", "teacher", "student")}
+        if motifs["student"]:
+            figures["motifs"] = binding.motifs_figure(motifs)
+        return figures
+    figures["perplexity"] = perplexity_figure(lines, results, formula)
     if results["student"]["amino_acids"]:
         figures["amino_acids"] = amino_acid_figure(results)
     return figures
@@ -91,13 +98,14 @@ def perplexity_figure(
 
 def runtime_figure(results: dict[str, Any]) -> Figure:
     """Teacher and student side by side: latency, throughput, generation, memory."""
-    figure, all_axes = new_figure(9.2, 3.6, columns=4)
-    panels = (
+    panels: tuple[tuple[str, str, str], ...] = (
         ("latency_ms", "score one sequence\n(ms, lower is better)", "lower"),
         ("tokens_per_second", "score a batch of 32\n(tokens/s, higher is better)", "higher"),
         ("generation_seconds", "generate 10 × 100 tokens\n(s, lower is better)", "lower"),
         ("peak_memory_mb", "peak memory, batch of 32\n(MB, lower is better)", "lower"),
     )
+    panels = tuple(p for p in panels if results["student"][p[0]] is not None)
+    figure, all_axes = new_figure(2.3 * len(panels), 3.6, columns=len(panels))
     for axes, (key, title, better) in zip(all_axes, panels, strict=True):
         names = [n for n in ("teacher", "student") if results[n][key] is not None]
         values = [results[n][key] for n in names]
@@ -128,8 +136,13 @@ def ledger_figure(lines: Sequence[dict[str, Any]], formula: str = "") -> Figure:
     figure, (left, right) = new_figure(9.2, 4.0, columns=2)
     logged = [line for line in lines if line.get("ledger")]
     steps = [line["step"] for line in logged]
-    names = {"hard": "labels (hard loss)", "soft": "teacher (soft loss)"}
-    for name, style, marker in (("hard", "--", "s"), ("soft", "-", "o")):
+    names = {
+        "hard": "labels (hard loss)", "soft": "teacher (soft loss)",
+        "cosine": "teacher (cosine)",
+    }  # fmt: skip
+    terms = [name for name in names if logged and name in logged[0]["ledger"]]
+    for name in terms:
+        style, marker = _TERM_STYLES[name]
         entries = [line["ledger"][name] for line in logged]
         every = max(1, len(steps) // 8)
         left.plot(
@@ -140,19 +153,24 @@ def ledger_figure(lines: Sequence[dict[str, Any]], formula: str = "") -> Figure:
     left.set_xlabel("step")
     left.set_ylabel("weight × loss (nats)")
     left.legend(frameon=False)
-    shares = [line["ledger"]["soft"]["share"] for line in logged]
-    right.fill_between(steps, shares, 0, color=COLOURS["soft"], alpha=0.9, linewidth=0)
+    shares = [1 - line["ledger"]["hard"]["share"] for line in logged]
+    soft = [line["ledger"]["soft"]["share"] for line in logged]
+    right.fill_between(steps, soft, 0, color=COLOURS["soft"], alpha=0.9, linewidth=0)
+    if "cosine" in terms:
+        right.fill_between(steps, shares, soft, color=COLOURS["cosine"], alpha=0.9, linewidth=0)
     right.fill_between(steps, 1, shares, color=COLOURS["hard"], alpha=0.9, linewidth=0)
     right.set_ylim(0, 1)
     if steps:
         right.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
-        middle = shares[len(shares) // 2]
+        middle, own = shares[len(shares) // 2], soft[len(soft) // 2]
         centre = (steps[0] + steps[-1]) / 2
-        for text, low, high in (("teacher", 0.0, middle), ("labels", middle, 1.0)):
+        parts = [("teacher", 0.0, own), ("cosine", own, middle), ("labels", middle, 1.0)]
+        for text, low, high in parts:
             if high - low > 0.1:
                 right.text(centre, (low + high) / 2, text, ha="center", va="center", fontsize=13)
     right.set_xlabel("step")
-    right.set_ylabel("share of the gradient on the logits")
+    reach = "parameters" if "last hidden" in formula else "logits"
+    right.set_ylabel(f"share of the gradient on the {reach}")
     set_title(figure, left, "Loss ledger")
     right.set_title(
         f"Teacher's share at the end: {shares[-1]:.1%}" if shares else "",
@@ -234,6 +252,8 @@ def variants_figure(results: dict[str, dict[str, Any]]) -> Figure:
 
 
 # ---------------------------------------------------------------------- parts
+
+_TERM_STYLES = {"hard": ("--", "s"), "soft": ("-", "o"), "cosine": (":", "^")}
 
 
 def _reference(name: str, results: dict[str, Any]) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ COLOURS = {
     "uniform": "#777777",
     "hard": "#E69F00",
     "soft": "#56B4E9",
+    "cosine": "#CC79A7",
 }
 STYLES = {"oracle": ":", "teacher": "--", "student": "-", "baseline": "-", "uniform": "-."}
 MARKERS = {"student": "o", "baseline": "s"}
@@ -70,7 +72,8 @@ def set_title(figure: Figure, axes: Axes, title: str, below: str = "") -> None:
     """Bold title at the left; a small line under the figure."""
     axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
     if below:
-        figure.supxlabel(below, fontsize=9, color="#444444")
+        lines = textwrap.fill(below, int(14 * figure.get_figwidth()))
+        figure.supxlabel(lines, fontsize=9, color="#444444")
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], low: float, high: float) -> None:

@@ -53,8 +53,8 @@ RECIPES = (
         init="2i",
         scales={
             "classroom": Scale(
-                teacher=Shape(layers=8, heads=6, width=96, positions=64, vocabulary=25),
-                student=Shape(layers=4, heads=6, width=96, positions=64, vocabulary=25),
+                teacher=Shape(layers=8, heads=4, width=64, positions=64, vocabulary=25),
+                student=Shape(layers=4, heads=4, width=64, positions=64, vocabulary=25),
                 teacher_source="pmhc",
                 data_source="world:peptides",
                 train_sequences=6000,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from workbench import recipes
 from workbench.errors import UsageError
-from workbench.tasks.task import Headline, Judged, Task
+from workbench.tasks.task import Judged, Task
 
-__all__ = ["Headline", "Judged", "Task", "of", "recipe_for"]
+__all__ = ["Judged", "Task", "of", "recipe_for"]
 
 
 def of(recipe: str) -> Task:

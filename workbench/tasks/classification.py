@@ -8,10 +8,11 @@ from workbench import binding, classification, classifiers, models, pairs, runti
 from workbench.binding import Judgement
 from workbench.config import RunConfig
 from workbench.corpora import Rows
+from workbench.headline import F1
 from workbench.pairs import PairCorpus
 from workbench.recipes.recipe import Scale, Shape
 from workbench.tasks.generation import ROW_NAMES, fill_runtime
-from workbench.tasks.task import ROW_KEYS, Headline, Judged
+from workbench.tasks.task import ROW_KEYS, Judged
 
 EXTRA_KEYS = (
     "matthews", "negative_log_likelihood", "intervals", "groups", "alleles", "reliability",
@@ -28,7 +29,8 @@ class Classification:
 
     name = "text-classification"
     kind = models.CLASSIFIER
-    headline = Headline("f1", "F1", "higher")
+    headline = F1
+    unit = "pairs"
     tags = ("knowledge-distillation", "protein", "peptide", "mhc")
 
     def load_model(self, source: str):

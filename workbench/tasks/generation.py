@@ -8,10 +8,11 @@ from typing import Any
 from workbench import corpora, metrics, models, runtime
 from workbench.config import RunConfig
 from workbench.corpora import Corpus, Rows
+from workbench.headline import PERPLEXITY
 from workbench.metrics import Quality
 from workbench.recipes.recipe import Scale, Shape
 from workbench.runtime import Runtime
-from workbench.tasks.task import ROW_KEYS, Headline, Judged
+from workbench.tasks.task import ROW_KEYS, Judged
 
 GENERATED = 200
 ROW_NAMES = ("oracle", "teacher", "student", "baseline")
@@ -22,7 +23,8 @@ class Generation:
 
     name = "text-generation"
     kind = models.CAUSAL
-    headline = Headline("perplexity", "perplexity", "lower")
+    headline = PERPLEXITY
+    unit = "tokens"
     tags = ("knowledge-distillation", "protein")
 
     def load_model(self, source: str):

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
+from workbench.headline import Headline
 from workbench.models import Kind
 from workbench.recipes.recipe import Scale, Shape
 from workbench.teacher_cache import Teacher
@@ -17,21 +18,6 @@ ROW_KEYS = (
     "kl_to_teacher", "agreement", "calibration_error", "latency_ms", "latency_p95_ms",
     "tokens_per_second", "throughput", "generation_seconds", "peak_memory_mb",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The one figure that is shown while a student learns.
-
-    Attributes:
-        key: in ``results.json`` and in the lines of ``metrics.jsonl``.
-        name: for people.
-        better: "lower" or "higher".
-    """
-
-    key: str
-    name: str
-    better: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +50,8 @@ class Task(Protocol):
     name: str
     kind: Kind
     headline: Headline
+    #: What is scored, in the plural: tokens or pairs.
+    unit: str
     #: Of the model card: tags of the hub.
     tags: tuple[str, ...]
 
