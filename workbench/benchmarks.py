@@ -1,4 +1,4 @@
-"""The measurements that the README quotes: `workbench bench step | world | import | seeds`."""
+"""The measurements that the README quotes; `workbench bench WHAT` runs one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def run(what: str) -> dict[str, Any]:
         "world": world,
         "import": import_time,
         "seeds": seeds,
+        "sizes": pmhc_sizes,
     }
     if what not in benchmarks:
         raise UsageError(f"there is no benchmark {what!r}; expected {' or '.join(benchmarks)}")
@@ -145,3 +146,26 @@ def seeds(count: int = 4) -> dict[str, Any]:
             )
         found[f"{variant}, least"] = min(gains)
     return found
+
+
+def pmhc_sizes() -> dict[str, Any]:
+    """Students of the peptide–HLA teacher with fewer and fewer layers; see `sizes.measure`.
+
+    Returns:
+        What `sizes.measure` gives, with machine, versions and date: what the course stores.
+    """
+    import platform
+    from datetime import date
+
+    import torch
+
+    from workbench import sizes
+    from workbench.run_directory import versions
+
+    measured = sizes.measure()
+    return {
+        **measured,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "date": date.today().isoformat(),
+        "versions": versions(),
+    }

@@ -197,7 +197,7 @@ def teach(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="step, world, import or seeds.")] = "step",
+    what: Annotated[str, typer.Argument(help="step, world, import, seeds or sizes.")] = "step",
     as_json: Json = False,
 ) -> None:
     """The speed measurements that the README quotes."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from workbench.lab.explorer import Explorer
 from workbench.lab.layer_editor import LayerMapEditor
 from workbench.lab.ledger import Ledger
+from workbench.lab.pair_explorer import explore_pairs
 from workbench.lab.panel import RunPanel
 
-__all__ = ["Explorer", "LayerMapEditor", "Ledger", "RunPanel"]
+__all__ = ["Explorer", "LayerMapEditor", "Ledger", "RunPanel", "explore_pairs"]

@@ -17,7 +17,7 @@ from workbench.lessons.question import Outcome, Question
 
 __all__ = ["Outcome", "Question", "questions", "solutions", "solved", "starters"]
 
-_MODULES = ("soft_and_hard_loss", "temperature", "layer_halving")
+_MODULES = ("soft_and_hard_loss", "temperature", "layer_halving", "peptide_binding")
 
 Notebook = TypeVar("Notebook", bound=MutableMapping)
 

@@ -11,9 +11,9 @@ __all__ = ["Recipe", "Scale", "Shape", "Variant", "get", "names"]
 _RECIPES: dict[str, Recipe] = {r.name: r for r in (*protgpt2.RECIPES, *pmhc.RECIPES)}
 
 
-def names() -> list[str]:
-    """Names of all recipes, smallest student first."""
-    return list(_RECIPES)
+def names(task: str | None = None) -> list[str]:
+    """Names of all recipes, or of those of a task, smallest student first in each family."""
+    return [name for name, recipe in _RECIPES.items() if task in (None, recipe.task)]
 
 
 def get(name: str) -> Recipe:
