@@ -35,8 +35,8 @@ SHORTEST, LONGEST = 8, 15
 PSEUDO_LENGTH = 34
 #: Lines that a note names before it only counts.
 NAMED_LINES = 5
-#: Pairs of each held-out allele that a world draws for the test of unseen HLA molecules.
-HELD_OUT_PAIRS = 500
+#: Pairs with alleles never seen that a world draws, one for so many other held-out pairs.
+UNSEEN_SHARE = 0.5
 #: Seeds of the built-in data, the same for every run, so that runs can be compared and the
 #: teacher's answers kept.
 TRAIN_SEED, TEST_SEED, HELD_OUT_SEED = 3_000_001, 3_000_002, 3_000_003
@@ -236,7 +236,7 @@ def _world(train: int, validation: int) -> PairCorpus:
     # Drawn apart, then told apart: a peptide of the test is not learned from.
     test = world.sample(validation, seed=TEST_SEED)
     unseen = peptides.default_world().sample(
-        HELD_OUT_PAIRS * len(peptides.HELD_OUT_ALLELES),
+        round(UNSEEN_SHARE * validation),
         seed=HELD_OUT_SEED,
         alleles=peptides.HELD_OUT_ALLELES,
     )

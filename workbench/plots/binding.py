@@ -223,8 +223,8 @@ def double_softmax_figure() -> Figure:
         axes.set_xlabel("student's logit for the right class,\nless that for the wrong one")
     left.set_ylim(0, 5)
     left.set_ylabel("hard loss (nats)")
-    left.text(-7.7, 4.4, "softmax once", color=COLOURS["hard"], fontsize=11)
-    left.text(-7.7, 1.42, "softmax twice: 0.3133 to 1.3133", color=COLOURS["student"], fontsize=11)
+    left.text(-3.6, 4.4, "softmax once", color=COLOURS["hard"], fontsize=11)
+    left.text(0.4, 0.75, "softmax twice:\n0.3133 to 1.3133", color=COLOURS["student"], fontsize=11)
     left.set_title("The loss is confined", loc="left", fontsize=13, fontweight="bold")
     middle.set_ylabel("pull of the gradient on that difference")
     middle.set_title("Wrong and sure: no pull", loc="left", fontsize=13, fontweight="bold")
@@ -264,11 +264,12 @@ def sizes_figure(points: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]
                 markersize=7, capsize=3, linewidth=1.4, label=init,
                 linestyle="-" if len(mine) > 1 else "none",
             )  # fmt: skip
-            if axes is left:
+            if len(mine) > 1:
                 for p in mine:
                     axes.annotate(f"{p['layers']}", (p[key], p["f1"]), (6, 5), fontsize=10,
                                   textcoords="offset points", color=colour)  # fmt: skip
         axes.set_xlabel(title)
+    left.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:,.0f} k")
     left.set_ylabel("held-out F1, with 95 % interval")
     left.text(0.99, 0.97 * teacher["f1"], "97 % of the teacher ", va="bottom", ha="right",
               transform=left.get_yaxis_transform(), fontsize=9, color="#555555")  # fmt: skip

@@ -20,7 +20,7 @@ EXTRA_KEYS = (
 )  # fmt: skip
 #: Alleles whose motifs a run draws: one of A and two of B, with plain anchors that differ.
 SHOWN_ALLELES = ("HLA-A*02:01", "HLA-B*07:02", "HLA-B*44:02")
-#: Random peptides for each of them; a notebook may take more.
+#: Random peptides for each of them, at most: no more than there are held-out pairs.
 SHOWN_PEPTIDES = 2000
 
 
@@ -184,9 +184,10 @@ def _measured_motifs() -> dict[str, list[list[float]]]:
 
 
 def _believed_motifs(model, tokenizer, corpus: PairCorpus) -> dict[str, list[list[float]]]:
+    count = min(SHOWN_PEPTIDES, len(corpus.validation))
     return {
         name: binding.believed_motif(
-            model, tokenizer, corpus.pseudo_sequences[name], count=SHOWN_PEPTIDES
+            model, tokenizer, corpus.pseudo_sequences[name], count=count
         ).tolist()
         for name in SHOWN_ALLELES
         if name in corpus.pseudo_sequences
