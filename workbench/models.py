@@ -43,22 +43,26 @@ class Kind:
         auto_class: of transformers, that loads it.
         endings: of the architectures that are of this kind; empty allows any.
         may_lack: beginnings of names of weights that need not be there.
+        advice: what to do where weights lack.
     """
 
     name: str
     auto_class: str
     endings: tuple[str, ...]
     may_lack: tuple[str, ...] = ()
+    advice: str = "expected the complete model"
 
 
 CAUSAL = Kind("a causal language model", "AutoModelForCausalLM", ("LMHeadModel", "ForCausalLM"))
 CLASSIFIER = Kind(
-    "a classifier", "AutoModelForSequenceClassification", ("ForSequenceClassification",)
+    "a classifier",
+    "AutoModelForSequenceClassification",
+    ("ForSequenceClassification",),
+    advice="an encoder becomes a classifier by training: workbench teach pmhc --base ID "
+    "--data FILE --out DIR",
 )
 #: To be made a classifier: its head, and the pooler under it, are made anew where they lack.
-ENCODER = Kind(
-    "an encoder", CLASSIFIER.auto_class, (), ("classifier.", "bert.pooler.")
-)
+ENCODER = Kind("an encoder", CLASSIFIER.auto_class, (), ("classifier.", "bert.pooler."))
 
 
 def gpt2_config(shape: Shape, *, activation: str, end_of_text: int = 0):
@@ -303,7 +307,7 @@ def _from_pretrained(place: Path | str, kind: Kind):
     if missing:
         raise WorkbenchError(
             f"{what} lacks weights for {len(missing)} parameters, the first is {missing[0]}; "
-            "expected the complete model"
+            f"{kind.advice}"
         )
     return model, tokenizer
 

@@ -105,3 +105,32 @@ def test_layer_halving_shows_what_the_first_layer_is_worth(lab_page):
     assert said.count("Not attempted.") == 5
     lab.screenshot("03_layer_halving")
     assert lab.external_requests == []
+
+
+def test_peptide_binding_runs_and_answers_to_t_and_alpha(lab_page):
+    # Fewer steps and pairs than a reader's: three students are trained here, one by the panel.
+    few = {"STEPS": 8, "PANEL_STEPS": 8, "TRAIN_PAIRS": 256, "TEST_PAIRS": 400}
+    lab = lab_page("05_distilbert_pmhc.ipynb", **few)
+    lab.run_all(timeout=400)
+    said = lab.output_text()
+    assert "91,963,394" in said and "49,436,162" in said
+    assert said.count("Not attempted.") == 5
+    table = rows_of(lab)
+    auc = {name: float(cells[3].split()[0]) for name, cells in table.items()}
+    assert auc["oracle"] > auc["teacher"] > 0.9
+    assert table["oracle"][0] == "–"
+    assert pictures(lab) == 9
+    assert re.search(r"SLYNTVATL \[\{'label': '(non-)?binder'", said)
+    # T and α move the picture in the browser, and the formula of the panel in the kernel.
+    numbers = lab.panel.locator(".wbx-numeric").first
+    before = numbers.inner_text()
+    lab.panel.locator(".wbx input[type=range]").first.press("ArrowRight")
+    assert numbers.inner_text() != before
+    lab.panel.get_by_role("button", name="Start", exact=True).click()
+    finished = lab.panel.locator("table", has_text="the highest F1 is bold")
+    finished.wait_for(timeout=240_000)
+    assert finished.locator("tbody tr").count() == 1
+    assert "Held-out F1" in lab.panel.locator("svg[role=img]").last.text_content()
+    lab.screenshot("05_distilbert_pmhc")
+    lab.assert_no_errors()
+    assert lab.external_requests == []

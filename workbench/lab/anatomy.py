@@ -109,7 +109,7 @@ def _of_source(source: str | Path) -> Anatomy:
     place = models.resolve_model(source)
     if not isinstance(place, Path):
         # The published teachers' shapes are known here; the hub need not be asked.
-        for name in recipes.names():
+        for name in recipes.names("text-generation"):
             for scale in recipes.get(name).scales.values():
                 if scale.teacher_source == place:
                     return _of_shape(scale.teacher, place.rpartition("/")[2])

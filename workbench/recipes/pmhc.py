@@ -67,7 +67,8 @@ RECIPES = (
                 activation="gelu_pytorch_tanh",
             ),
             # 8,192 positions and 30 tokens as TAPE's bert-base has, which the card most likely
-            # means; ProtBert (30 layers, 1,024 wide) is given with --teacher.
+            # means. Neither it nor ProtBert (30 layers, 1,024 wide) is a classifier: either is
+            # fine-tuned first (`workbench teach pmhc --base`) and then given with --teacher.
             "paper": Scale(
                 teacher=Shape(layers=12, heads=12, width=768, positions=8192, vocabulary=30),
                 student=Shape(layers=6, heads=12, width=768, positions=8192, vocabulary=30),
