@@ -15,11 +15,17 @@ import torch
 
 from workbench import layer_maps, lessons, models
 from workbench.errors import WorkbenchError
-from workbench.lessons import layer_halving, soft_and_hard_loss, temperature
+from workbench.lessons import layer_halving, peptide_binding, soft_and_hard_loss, temperature
 from workbench.lessons.question import Exercise, Note, Outcome, Prediction, Wrong, judge_number
 from workbench.recipes import protgpt2
 
 QUESTIONS = lessons.questions()
+MODULES = {
+    "01": soft_and_hard_loss,
+    "02": temperature,
+    "03": layer_halving,
+    "05": peptide_binding,
+}
 EXERCISES = {id: q for id, q in QUESTIONS.items() if isinstance(q, Exercise)}
 PREDICTIONS = {id: q for id, q in QUESTIONS.items() if isinstance(q, Prediction)}
 
@@ -33,6 +39,7 @@ MEASURED = {
         {"2i": 9.07, "2i+1": 21.6, "first": 9.01, "last": 22.3, "spaced": 9.43, "random": 22.1},
         "first",
     ),
+    "05.q1": (0.927, "above 0.9"),
 }
 
 
@@ -135,7 +142,7 @@ def not_implemented(*given):
 
 
 @pytest.mark.parametrize("function", [no_body, ellipsis, not_implemented])
-@pytest.mark.parametrize("id", ["01.q2", "01.q3", "02.q3", "03.q4"])
+@pytest.mark.parametrize("id", ["01.q2", "01.q3", "02.q3", "03.q4", "05.q2", "05.q4"])
 def test_an_empty_function_is_not_attempted(id, function):
     assert QUESTIONS[id].check(function).state == "not attempted"
 
@@ -144,7 +151,7 @@ def test_a_function_that_raises_names_type_and_message():
     def broken(*given):
         raise ValueError("wide\nand\nhigh")
 
-    for id in ("01.q2", "01.q3", "02.q3", "03.q4"):
+    for id in ("01.q2", "01.q3", "02.q3", "03.q4", "05.q2", "05.q4"):
         outcome = QUESTIONS[id].check(broken)
         assert outcome.state == "wrong"
         assert "`broken` raised ValueError: wide and high" in outcome.text
@@ -305,7 +312,7 @@ def test_every_question_is_complete(id):
     )
     assert (
         getattr(
-            {"01": soft_and_hard_loss, "02": temperature, "03": layer_halving}[id[:2]],
+            MODULES[id[:2]],
             question.name,
         )
         is question
@@ -564,3 +571,66 @@ def test_a_wrong_spaced_map_gets_its_remark(name):
 def test_the_packages_own_spaced_map_is_correct():
     outcome = layer_halving.q4.check(lambda n, m: layer_maps.named("spaced", n, m))
     assert outcome.state == "correct"
+
+
+# ---------------------------------------------------------------------- 05
+
+
+def shifted(pairs):
+    return [(peptide, pairs[i - 1][1]) for i, (peptide, _) in enumerate(pairs)]
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda ask, pairs: True, "asked the model only once"),
+        (lambda ask, pairs: ask(pairs) != ask(shifted(pairs)), "ninth digit"),
+        (lambda ask, pairs: ask(pairs) != ask(pairs[::-1]), "peptides as well"),
+        (lambda ask, pairs: ask(pairs), "expected True or False"),
+        (lambda ask, pairs: 1 / 0, "raised ZeroDivisionError"),
+    ],
+)
+def test_tests_that_do_not_find_out_whether_a_model_looks(function, said):
+    outcome = peptide_binding.q2.check(function)
+    assert outcome.state == "wrong" and said in outcome.text
+
+
+def test_another_way_to_find_out_is_right():
+    def compare(ask, pairs):
+        one = pairs[0][1]
+        changed = np.array(ask([(p, one) for p, _ in pairs])) - np.array(ask(pairs))
+        return bool(np.abs(changed).max() > 1e-3)
+
+    assert peptide_binding.q2.check(compare).state == "correct"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0, "one softmax"), (math.log1p(math.e), "sure and *wrong*"),
+        (math.e / (1 + math.e), "take −ln"), (math.log(2), "(½, ½)"), (5.0, "Apply softmax"),
+    ],
+)  # fmt: skip
+def test_losses_that_are_not_the_floor(value, said):
+    outcome = peptide_binding.q3.check(value)
+    assert outcome.state == "wrong" and said in outcome.text
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda p: p, "right with one softmax"),
+        (lambda p: (1 + math.log(p / (1 - p))) / 2, "cannot leave 0 to 1"),
+        (lambda p: 1 / (1 + math.exp(1 - 2 * p)), "the way back"),
+    ],
+)
+def test_answers_that_are_not_the_optimum(function, said):
+    outcome = peptide_binding.q4.check(function)
+    assert outcome.state == "wrong" and said in outcome.text
+
+
+def test_a_result_that_is_no_auc_is_said():
+    peptide_binding.q1.predict("about 0.7")
+    assert "between 0 and 1" in peptide_binding.q1.check(93.0).text
+    assert peptide_binding.q1.check(0.72).state == "correct"
+    peptide_binding.q1.predict(...)
