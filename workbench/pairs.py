@@ -35,8 +35,8 @@ SHORTEST, LONGEST = 8, 15
 PSEUDO_LENGTH = 34
 #: Lines that a note names before it only counts.
 NAMED_LINES = 5
-#: Pairs with alleles never seen that a world draws, one for so many other held-out pairs.
-UNSEEN_SHARE = 0.5
+#: Pairs with alleles never seen that a world draws, as a share of the other held-out pairs.
+UNSEEN_SHARE = 0.25
 #: Seeds of the built-in data, the same for every run, so that runs can be compared and the
 #: teacher's answers kept.
 TRAIN_SEED, TEST_SEED, HELD_OUT_SEED = 3_000_001, 3_000_002, 3_000_003
