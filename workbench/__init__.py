@@ -10,16 +10,18 @@ Importing this package is quick; torch and transformers are loaded when they are
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
 
-# Threads of torch that wait for one another spin for milliseconds by default (libgomp). On a
-# machine that does anything else they keep the core from the very thread that they wait for: a
-# step was seen to take 7 times as long beside a test run (`workbench bench step`). libgomp reads
+# Threads of torch that wait for one another spin for milliseconds by default (libgomp). Alone on
+# a machine that is fastest (`workbench bench step`: 15.0 ms, against 17.6 to 19.0 ms with the
+# setting below). Where a browser wants the other core they keep it from the very thread that
+# they wait for, and a step can take several times as long; so not in a notebook. libgomp reads
 # this when torch is loaded; what the user has set counts.
-if "OMP_WAIT_POLICY" not in os.environ:
+if "ipykernel" in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 _EXPORTS = {

@@ -163,6 +163,6 @@ class RunConfig:
             ),
             cached=cached,
             log_every=max(1, min(10, steps // 20)),
-            evaluate_every=max(1, steps // 12),
+            evaluate_every=max(1, steps // own.evaluations),
             checkpoint_every=max(1, steps // 12) if checkpoint_every is None else checkpoint_every,
         )

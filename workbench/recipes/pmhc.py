@@ -65,6 +65,7 @@ RECIPES = (
                 warmup=40,
                 weight_decay=0.01,
                 activation="gelu_pytorch_tanh",
+                evaluations=6,
             ),
             # 8,192 positions and 30 tokens as TAPE's bert-base has, which the card most likely
             # means. Neither it nor ProtBert (30 layers, 1,024 wide) is a classifier: either is

@@ -53,6 +53,7 @@ class Scale:
         warmup: steps of linear warm-up before the linear decay to zero.
         weight_decay: AdamW's.
         activation: activation function of the student.
+        evaluations: how often a run measures held-out quality on its way.
     """
 
     teacher: Shape
@@ -67,6 +68,7 @@ class Scale:
     warmup: int
     weight_decay: float
     activation: str
+    evaluations: int = 12
 
 
 @dataclass(frozen=True)
