@@ -85,16 +85,17 @@ def test_broken_ipykernel_is_excluded(version):
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("first", "given", "expected"),
     [
-        ({}, "2000"),
-        ({"GOMP_SPINCOUNT": "7"}, "7"),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+        ("", {}, "None"),
+        ("ipykernel, ", {}, "2000"),
+        ("ipykernel, ", {"GOMP_SPINCOUNT": "7"}, "7"),
+        ("ipykernel, ", {"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
     ],
 )
-def test_threads_that_wait_do_not_spin_unless_the_user_wants_it(given, expected):
+def test_in_a_notebook_waiting_threads_do_not_spin_unless_the_user_wants_it(first, given, expected):
     kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    code = "import workbench, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    code = f"import {first}workbench, os; print(os.environ.get('GOMP_SPINCOUNT'))"
     done = subprocess.run(
         [sys.executable, "-c", code], env=kept | given, capture_output=True, text=True, check=True
     )
