@@ -126,10 +126,12 @@ def check_fit(model, tokenizer, source: str) -> None:
             f"model {rows}; give the tokenizer that the model was trained with"
         )
     found = tokenizer(write("ACD"))["input_ids"]
-    if len(found) != 5 or tokenizer.pad_token_id is None:
+    residues = tokenizer.convert_tokens_to_ids(list("ACD"))
+    if len(found) != 5 or found[1:-1] != residues or tokenizer.pad_token_id is None:
         raise WorkbenchError(
-            f"the tokenizer of {source} makes {len(found)} tokens of 'A C D'; expected five, the "
-            "residues between a first and a last token, and a token for padding"
+            f"the tokenizer of {source} makes {' '.join(tokenizer.convert_ids_to_tokens(found))} "
+            "of 'A C D'; expected the three residues between a first and a last token, and a "
+            "token for padding"
         )
 
 
