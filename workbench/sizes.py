@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench import binding, classification, corpora, models, runtime, workshop
+from workbench import binding, classification, corpora, models, runtime, storage, workshop
 from workbench.binding import Judgement
 from workbench.config import RunConfig
 from workbench.progress import Progress, Silent, for_here
 
 RECIPE = "distilbert-pmhc"
+STORED = models.BUILT_IN_TEACHERS.parent / "benchmarks" / "pmhc_sizes.json"
 #: Half of the layers in five ways, then fewer and fewer of every other one.
 STARTS = ("2i", "2i+1", "first", "last", "random", "2i:3", "2i:2", "2i:1")
 
@@ -71,6 +72,15 @@ def measure(
         "steps": configs[0].steps,
         "seed": configs[0].seed,
     }
+
+
+def stored() -> dict[str, Any]:
+    """What `workbench bench sizes --json` printed once: ``data/benchmarks/pmhc_sizes.json``.
+
+    Raises:
+        WorkbenchError: if the file is missing or damaged.
+    """
+    return storage.read_json(STORED)
 
 
 def table(measured: dict[str, Any]) -> str:

@@ -121,10 +121,10 @@ def test_peptide_binding_runs_and_answers_to_t_and_alpha(lab_page):
     assert table["oracle"][0] == "–"
     assert pictures(lab) == 9
     assert re.search(r"SLYNTVATL \[\{'label': '(non-)?binder'", said)
-    # T and α move the picture in the browser, and the formula of the panel in the kernel.
+    # T moves the numbers in the browser; the panel's Start trains in the kernel.
     numbers = lab.panel.locator(".wbx-numeric").first
     before = numbers.inner_text()
-    lab.panel.locator(".wbx input[type=range]").first.press("ArrowRight")
+    lab.panel.locator(".wbx-knob input[type=range]").first.press("ArrowRight")
     assert numbers.inner_text() != before
     lab.panel.get_by_role("button", name="Start", exact=True).click()
     finished = lab.panel.locator("table", has_text="the highest F1 is bold")
