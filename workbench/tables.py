@@ -52,7 +52,10 @@ class FourRows:
         head = "".join(f"<th scope='col'>{escape(title)}</th>" for _, title, _ in columns)
         rows = "".join(
             f"<tr><th scope='row' style='text-align:left'>{escape(EXPLAINED[name])}</th>"
-            + "".join(f"<td style='white-space:nowrap'>{escape(cell)}</td>" for cell in _cells(self.results[name], columns))
+            + "".join(
+                f"<td style='white-space:nowrap'>{escape(cell)}</td>"
+                for cell in _cells(self.results[name], columns)
+            )
             + "</tr>"
             for name in ROW_NAMES
         )
