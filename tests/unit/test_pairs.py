@@ -141,7 +141,7 @@ def test_what_is_no_allele_keeps_its_name(text):
 
 
 def test_columns_are_found_by_name_in_any_order_and_case(write):
-    text = "\ufeffremark, Label ,ALLELE,Peptide\nx,0.0,A0201,slyntvatl\n,1.0,B0702,RPHERNGFT\n"
+    text = "\ufeffPeptide,remark, Label ,ALLELE\nslyntvatl,x,0.0,A0201\nRPHERNGFT,,1.0,B0702\n"
     records, notes = pairs.read_pairs(write(text), PSEUDO)
     assert [r.label for r in records] == [0, 1] and notes == []
     assert records[0].peptide == "SLYNTVATL"
@@ -291,6 +291,22 @@ def test_no_peptide_is_in_two_parts_of_the_world(world):
     assert not parts["train"] & parts["validation"]
     assert not parts["train"] & parts["unseen"]
     assert not parts["validation"] & parts["unseen"]
+
+
+def test_a_peptide_drawn_twice_is_judged_and_not_learned_from(monkeypatch):
+    # Two draws of the world hardly ever meet; here a peptide is one of 400.
+    draw = peptides.PeptideWorld.sample
+
+    def coarse(self, *arguments, **options):
+        records = draw(self, *arguments, **options)
+        return [r._replace(peptide=r.peptide[:2] * 4) for r in records]
+
+    monkeypatch.setattr(peptides.PeptideWorld, "sample", coarse)
+    corpus = pairs.load(pairs.PEPTIDE_WORLD, train_pairs=200, validation_pairs=40)
+    learned = {r.peptide for r in corpus.train}
+    assert len(learned) > 20 and (len(corpus.validation), len(corpus.unseen)) == (40, 10)
+    assert not learned & {r.peptide for r in corpus.validation}
+    assert not learned & {r.peptide for r in corpus.unseen}
 
 
 def test_nothing_of_a_held_out_allele_is_learned_from(world):
