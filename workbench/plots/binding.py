@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.plots.style import COLOURS, LABELS, MARKERS, STYLES, new_figure, set_title
+from workbench.plots.style import (
+    COLOURS,
+    LABELS,
+    MARKERS,
+    STYLES,
+    label_ends,
+    new_figure,
+    set_title,
+)
 from workbench.worlds.proteins import AMINO_ACIDS
 
 if TYPE_CHECKING:
@@ -64,7 +72,7 @@ def learning_figure(
     axes.set_xlim(0, last)
     axes.set_xlabel("step")
     axes.set_ylabel("held-out F1 (higher is better)")
-    _label_ends(axes, ends, low, high)
+    label_ends(axes, ends, low, high, linear=True, digits=3)
     set_title(figure, axes, "F1 while learning", formula)
     return figure
 
@@ -291,17 +299,3 @@ _INITS = {
     "last": ("#CC79A7", "<"),
     "random": (COLOURS["baseline"], "s"),
 }
-
-
-def _label_ends(axes, ends: Sequence[tuple[float, str, str]], low: float, high: float) -> None:
-    """Names and values at the right-hand end of lines, moved apart where they would touch."""
-    placed: list[float] = []
-    for value, label, colour in sorted(ends):
-        at = (value - low) / (high - low)
-        at = max(at, placed[-1] + 0.062) if placed else max(at, 0.0)
-        placed.append(at)
-        axes.annotate(
-            f"{label} {value:.3f}", (1.0, at), (8, 0), xycoords="axes fraction",
-            textcoords="offset points", color=colour, va="center", fontsize=11,
-            annotation_clip=False,
-        )  # fmt: skip

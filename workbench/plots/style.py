@@ -76,23 +76,36 @@ def set_title(figure: Figure, axes: Axes, title: str, below: str = "") -> None:
         figure.supxlabel(lines, fontsize=9, color="#444444")
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]], low: float, high: float) -> None:
+def label_ends(
+    axes: Axes,
+    ends: Sequence[tuple[float, str, str]],
+    low: float,
+    high: float,
+    *,
+    linear: bool = False,
+    digits: int = 2,
+) -> None:
     """Names and values at the right-hand end of lines, moved apart where they would touch.
 
     Args:
-        axes: with a logarithmic scale from ``low`` to ``high``.
+        axes: with a scale from ``low`` to ``high``.
         ends: value, label and colour of each.
         low: lower end of the scale.
         high: upper end.
+        linear: whether the scale is linear, not logarithmic.
+        digits: after the point.
     """
     least = 0.062
     placed: list[float] = []
     for value, label, colour in sorted(ends):
-        at = math.log(value / low) / math.log(high / low)
+        if linear:
+            at = (value - low) / (high - low)
+        else:
+            at = math.log(value / low) / math.log(high / low)
         at = max(at, placed[-1] + least) if placed else max(at, 0.0)
         placed.append(at)
         axes.annotate(
-            f"{label} {value:.2f}", (1.0, at), (8, 0), xycoords="axes fraction",
+            f"{label} {value:.{digits}f}", (1.0, at), (8, 0), xycoords="axes fraction",
             textcoords="offset points", color=colour, va="center", fontsize=11,
             annotation_clip=False,
         )  # fmt: skip
