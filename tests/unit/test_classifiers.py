@@ -283,9 +283,11 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(save):
 def test_an_encoder_gets_a_fresh_head_and_keeps_its_weights(kind, save):
     import transformers
 
+    config = classifiers.config(SHAPE, initial_spread=0.4)
+    config.id2label, config.label2id = {0: "a", 1: "b"}, {"a": 0, "b": 1}
     with torch.random.fork_rng():
         torch.manual_seed(6)
-        encoder = getattr(transformers, kind)(classifiers.config(SHAPE, initial_spread=0.4))
+        encoder = getattr(transformers, kind)(config)
     place = save(encoder)
     before = torch.get_rng_state()
     one, again, other = (classifiers.load_base(place, seed=seed)[0] for seed in (1, 1, 2))
@@ -302,6 +304,7 @@ def test_an_encoder_gets_a_fresh_head_and_keeps_its_weights(kind, save):
     expected = set() if kind == "BertModel" else {"pooler.dense.weight", "pooler.dense.bias"}
     assert lacking == expected
     assert one.config.id2label == {0: "non-binder", 1: "binder"}
+    assert one.config.label2id == {"non-binder": 0, "binder": 1}
     assert models.is_classifier(one) and models.answers(one) == 2
 
 
