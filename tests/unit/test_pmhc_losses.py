@@ -331,7 +331,10 @@ def distiller(variant: str, teacher, student=None, alpha: float = 0.3) -> Distil
 
 def test_the_ledger_of_the_corrected_variant(teacher, batch):
     made = distiller("corrected", teacher)
+    before = models.fingerprint(made.student)
     entries = made.ledger(batch)
+    assert models.fingerprint(made.student) == before
+    assert all(p.grad is None for p in made.student.parameters())
     assert tuple(entries) == NAMES
     assert sum(e.share for e in entries.values()) == pytest.approx(1, abs=1e-12)
     assert all(0 < e.share < 1 for e in entries.values())
@@ -460,3 +463,19 @@ def test_operand_and_kept_entropy_are_told_apart_in_a_formula():
     assert "CE(softmax(student), label) [mean]" in twice
     assert "CE(softmax(student), teacher)" in twice
     assert "CE(student, teacher)" in Objective(soft=SoftTerm(entropy_kept=True)).formula(2, 0.5)
+
+
+def test_the_formulas_of_the_three_readings_say_what_differs():
+    text = {name: objective(name).formula(2, 0.25) for name in VARIANTS}
+    cosine = " + 1·(1−cos(last hidden states)) [mean over tokens]"
+    assert text["corrected"] == (
+        "L = 0.25·CE(student, label) [mean] + 0.75·4·KL(teacher‖student) at T=2 [mean]" + cosine
+    )
+    assert text["as-published"] == (
+        "L = 0.25·CE(student, label) [mean] + 0.75·CE(student, teacher) at T=2 [mean]" + cosine
+    )
+    assert text["as-coded"] == (
+        "L = 0.333·CE(softmax(student), label) at T=2 [mean]"
+        " + 0.333·CE(softmax(student), teacher) at T=2 [mean]"
+        " + 0.333·(1−cos(answers at T=2)) [mean]"
+    )
