@@ -96,19 +96,25 @@ def load(source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
 
 
 def load_base(source: str | Path, *, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A protein encoder with a fresh head of two classes on it, to be trained.
+    """A protein encoder with a head of two classes on it, to be trained.
+
+    The head is fresh where the model has none; a classifier with two classes keeps its own.
 
     Args:
-        source: directory or hub id of an encoder, such as ``Rostlab/prot_bert``.
-        seed: of the head's weights.
+        source: a built-in teacher, or directory or hub id of an encoder, such as
+            ``Rostlab/prot_bert``.
+        seed: of a fresh head's weights.
+
+    Raises:
+        WorkbenchError: as `load`.
     """
     place = models.resolve_model(source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, tokenizer = models.load_pretrained(place, models.ENCODER)
+    check_fit(model, tokenizer, str(source))
     model.config.id2label = dict(enumerate(CLASSES))
     model.config.label2id = {name: i for i, name in enumerate(CLASSES)}
-    check_fit(model, tokenizer, str(source))
     return model, tokenizer
 
 

@@ -69,12 +69,12 @@ class PairCorpus:
 
     def oracle(self, records: Sequence[Record]) -> np.ndarray:
         """Exact P(binder | peptide, allele) of `validation` or of `unseen`, ``[n]``."""
-        world = peptides.default_world() if records is self.unseen else seen_world()
+        world = _world_of(records)
         return world.oracle_batch([r.peptide for r in records], [r.allele for r in records])
 
     def oracle_without_allele(self, records: Sequence[Record]) -> np.ndarray:
         """Exact P(binder | peptide) of the same, the best that a model blind to the HLA knows."""
-        world = peptides.default_world() if records is self.unseen else seen_world()
+        world = _world_of(records)
         return world.oracle_without_allele([r.peptide for r in records])
 
 
@@ -82,6 +82,12 @@ def seen_world() -> peptides.PeptideWorld:
     """The built-in world without the alleles that are held out altogether."""
     seen = [a for a in peptides.allele_names() if a not in peptides.HELD_OUT_ALLELES]
     return peptides.default_world().only(seen)
+
+
+def _world_of(records: Sequence[Record]) -> peptides.PeptideWorld:
+    """The world that some records were drawn from: the whole one where an unseen allele is."""
+    unseen = any(r.allele in peptides.HELD_OUT_ALLELES for r in records)
+    return peptides.default_world() if unseen else seen_world()
 
 
 def load(
@@ -184,7 +190,11 @@ def read_alleles(source: str) -> dict[str, str]:
                 f"{source}, line {line}: the pseudo-sequence of {name or '(no name)'} is "
                 f"{residues!r}; expected {PSEUDO_LENGTH} one-letter amino acids"
             )
-        table[name] = residues
+        if table.setdefault(name, residues) != residues:
+            raise WorkbenchError(
+                f"{source}, line {line}: {name} stands there a second time with another "
+                "pseudo-sequence; expected one for each allele"
+            )
     if not table:
         raise WorkbenchError(f"{source} has no alleles below its first line")
     return table
@@ -213,9 +223,11 @@ def tokenise(
     Raises:
         WorkbenchError: if a pair is longer than that.
     """
+    if not records:
+        return Rows([], 0, np.empty(0, dtype=np.int64))
     texts = [write(pseudo_sequences[r.allele] + r.peptide) for r in records]
     encoded = tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
-    longest = max(map(len, encoded), default=0)
+    longest = max(map(len, encoded))
     if longest > positions:
         raise WorkbenchError(
             f"a pair makes {longest} tokens and the model takes {positions}; leave out longer "
@@ -284,20 +296,33 @@ def _read(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str
         raise WorkbenchError(f"{path} is a directory; expected a CSV or TSV file")
     check_text(path)
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        header = [name.strip().lower() for name in next(reader, [])]
-        if not any(header):
-            raise WorkbenchError(f"{path} is empty; expected the columns {wanted}")
-        lacking = [name for name in columns if name not in header]
-        if lacking:
+        # Strictly: a quote that is never closed would swallow all rows after it.
+        separator = "\t" if path.suffix.lower() == ".tsv" else ","
+        reader = csv.reader(file, delimiter=separator, strict=True)
+        try:
+            return _rows(reader, path, columns)
+        except csv.Error as error:
             raise WorkbenchError(
-                f"{path} has no column {' and no column '.join(lacking)} (it has "
-                f"{', '.join(header)}); expected {wanted}"
-            )
-        places = {name: header.index(name) for name in columns}
-        rows = []
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                row = {n: cells[i].strip() if i < len(cells) else "" for n, i in places.items()}
-                rows.append((reader.line_num, row))
+                f"{path}, up to line {reader.line_num}: {error}; expected every quote to be closed "
+                "in its cell"
+            ) from error
+
+
+def _rows(reader, path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    wanted = ", ".join(columns)
+    filled = (cells for cells in reader if any(cell.strip() for cell in cells))
+    header = [name.strip().lower() for name in next(filled, [])]
+    if not any(header):
+        raise WorkbenchError(f"{path} is empty; expected the columns {wanted}")
+    lacking = [name for name in columns if name not in header]
+    if lacking:
+        raise WorkbenchError(
+            f"{path} has no column {' and no column '.join(lacking)} (it has "
+            f"{', '.join(header)}); expected {wanted}"
+        )
+    places = {name: header.index(name) for name in columns}
+    rows = []
+    for cells in filled:
+        row = {n: cells[i].strip() if i < len(cells) else "" for n, i in places.items()}
+        rows.append((reader.line_num, row))
     return rows

@@ -331,3 +331,12 @@ def test_an_encoder_is_not_loaded_as_a_classifier_and_a_causal_model_gets_no_hea
     message = refused(classifiers.load, save(build().bert))
     assert "BertModel; expected a classifier" in message
     assert "lacks weights" in refused(classifiers.load_base, tiny_teacher, seed=0)
+
+
+def test_an_encoder_with_a_head_of_three_classes_is_refused(save):
+    from transformers import BertForSequenceClassification
+
+    config = classifiers.config(SHAPE)
+    config.num_labels = 3
+    place = save(BertForSequenceClassification(config))
+    assert "sorts into 3 classes; expected two" in refused(classifiers.load_base, place, seed=0)

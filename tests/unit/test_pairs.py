@@ -408,3 +408,30 @@ def test_damage_to_measured_pairs_is_told_line_by_line(write):
     assert all(f"of {51_049:,} rows" in note for note in notes)
     gone = {whole[line - 2] for line in (3, *damage)}
     assert records == [r for r in whole if r not in gone]
+
+
+# ---------------------------------------------------------------------- what was found wrong
+
+
+@pytest.mark.parametrize("rows", [2, 9000])
+def test_a_quote_that_is_never_closed_swallows_nothing(tmp_path, rows):
+    path = tmp_path / "quote.csv"
+    path.write_text('peptide,allele,label\n"SLYNTVATL,A0201,1\n' + "RPHERNGFT,B0702,0\n" * rows)
+    with pytest.raises(WorkbenchError, match="expected every quote to be closed"):
+        pairs.read_pairs(str(path), pairs._built_in_pseudo_sequences())
+
+
+def test_an_allele_with_two_pseudo_sequences_is_refused(tmp_path):
+    path = tmp_path / "alleles.csv"
+    lines = [f"A0201,{'A' * 34}", f"HLA-A*02:01,{'A' * 34}", f"HLA-A*02:01,{'C' * 34}"]
+    path.write_text("allele,pseudosequence\n" + "\n".join(lines))
+    with pytest.raises(WorkbenchError, match=r"line 4: HLA-A\*02:01 stands there a second time"):
+        pairs.read_alleles(str(path))
+
+
+def test_blank_lines_above_the_header_are_no_table_without_one(tmp_path):
+    path = tmp_path / "blank.csv"
+    path.write_text("\n ,\npeptide,allele,label\nSLYNTVATL,A0201,1\n")
+    records, _ = pairs.read_pairs(str(path), pairs._built_in_pseudo_sequences())
+    assert [r.peptide for r in records] == ["SLYNTVATL"]
+    assert len(pairs.tokenise([], {}, None, 64)) == 0
