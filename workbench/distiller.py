@@ -48,7 +48,7 @@ class StepRecord:
     Attributes:
         step: number of the step, from 1.
         values: each term, nats; ``total`` is the weighted sum.
-        tokens: scored rows.
+        tokens: scored; of examples that are scored once, all that were read.
     """
 
     step: int
@@ -172,7 +172,8 @@ class Distiller:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step_number += 1
-        return StepRecord(self.step_number, values, counts.rows)
+        tokens = counts.rows if self.objective.scores == "next-token" else counts.tokens
+        return StepRecord(self.step_number, values, tokens)
 
     def ledger(self, batch: Batch) -> dict[str, LedgerEntry]:
         """Each term's value, weight and share of the gradient on this batch, as things stand."""

@@ -203,7 +203,7 @@ def _train(
                     {
                         "loss": line["student"]["total"],
                         headline.name: shown,
-                        f"{task.unit}/s": line["tokens_per_second"],
+                        "tokens/s": line["tokens_per_second"],
                     },
                 )
             if step % config.checkpoint_every == 0 or step == config.steps:

@@ -8,6 +8,7 @@ from workbench import binding, classification, classifiers, models, pairs, runti
 from workbench.binding import Judgement
 from workbench.config import RunConfig
 from workbench.corpora import Rows
+from workbench.errors import UsageError
 from workbench.headline import F1
 from workbench.pairs import PairCorpus
 from workbench.recipes.recipe import Scale, Shape
@@ -30,7 +31,6 @@ class Classification:
     name = "text-classification"
     kind = models.CLASSIFIER
     headline = F1
-    unit = "pairs"
     tags = ("knowledge-distillation", "protein", "peptide", "mhc")
 
     def load_model(self, source: str):
@@ -39,6 +39,11 @@ class Classification:
 
     def load_corpus(self, config: RunConfig) -> PairCorpus:
         """Pairs of peptide and allele."""
+        if config.column:
+            raise UsageError(
+                f"--column is for sequences; a table for {config.recipe} has the columns "
+                f"{', '.join(pairs.COLUMNS)}"
+            )
         return pairs.load(
             config.data,
             alleles=config.alleles,

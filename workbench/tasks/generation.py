@@ -8,6 +8,7 @@ from typing import Any
 from workbench import corpora, metrics, models, runtime
 from workbench.config import RunConfig
 from workbench.corpora import Corpus, Rows
+from workbench.errors import UsageError
 from workbench.headline import PERPLEXITY
 from workbench.metrics import Quality
 from workbench.recipes.recipe import Scale, Shape
@@ -24,7 +25,6 @@ class Generation:
     name = "text-generation"
     kind = models.CAUSAL
     headline = PERPLEXITY
-    unit = "tokens"
     tags = ("knowledge-distillation", "protein")
 
     def load_model(self, source: str):
@@ -33,6 +33,10 @@ class Generation:
 
     def load_corpus(self, config: RunConfig) -> Corpus:
         """Sequences."""
+        if config.alleles:
+            raise UsageError(
+                f"--alleles is for peptides and HLA; leave it out for {config.recipe}"
+            )
         return corpora.load(
             config.data,
             train_sequences=config.train_sequences,

@@ -50,8 +50,6 @@ class Task(Protocol):
     name: str
     kind: Kind
     headline: Headline
-    #: What is scored, in the plural: tokens or pairs.
-    unit: str
     #: Of the model card: tags of the hub.
     tags: tuple[str, ...]
 
