@@ -97,6 +97,8 @@ class Batch:
         tokens: how many real tokens this one holds.
         labels: ``[batch]``, classes, where there are any.
         members: ``[batch]``, which rows these are.
+        masked: ``[batch, length]``, True where a token is hidden and to be told; ``labels`` are
+            then the tokens that stood there, row after row.
     """
 
     index: int
@@ -106,6 +108,7 @@ class Batch:
     tokens: int = field(default=0)
     labels: Tensor | None = None
     members: np.ndarray | None = None
+    masked: Tensor | None = None
 
     def real(self) -> Tensor:
         """``[batch, length]``, True where a token is not padding."""
