@@ -219,6 +219,17 @@ def test_words_are_masked_whole_until_there_are_enough(lengths, share, seed):
         assert not taken or sum(masked) - max(map(len, taken)) < wanted
 
 
+def test_a_word_ends_with_its_row():
+    # No special tokens: the second row begins with a piece right after the first one's last.
+    rows = [np.array([WORD_IDS[0]] * 9 + [PIECE_IDS[0]] * row) for row in (0, 1)]
+    rows[1] = rows[1][::-1].copy()
+    batch = make_batches(Rows(rows, 0), 2, PAD)[0]
+    assert batch.input_ids[:, 0].tolist() == [WORD_IDS[0], PIECE_IDS[0]]
+    for draw in range(50):
+        found = masker(share=0.1, whole_words=True).mask(batch, seed=0, draw=draw)
+        assert found.masked.sum(1).tolist() == [1, 1]
+
+
 def test_without_whole_words_words_are_broken():
     batch = sentences([60])
     ids = batch.input_ids[0].tolist()
