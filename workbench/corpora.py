@@ -11,21 +11,20 @@ is left out. Everything that was changed is counted in `Corpus.notes`.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from workbench import sources
 from workbench.errors import WorkbenchError
+from workbench.sources import check_text as check_text
 from workbench.worlds.proteins import AMINO_ACIDS
 
 if TYPE_CHECKING:
@@ -33,7 +32,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PROTEIN_WORLD = "world:proteins"
-COLUMNS = ("sequence", "text", "seq", "protein", "protein_sequence")
+EXPECTED = sources.Expected(
+    what="protein sequences",
+    world=PROTEIN_WORLD,
+    hub_example="nferruz/UR50_2021_04",
+    columns=("sequence", "text", "seq", "protein", "protein_sequence"),
+    fasta=True,
+)
 SequenceFormat = Literal["plain", "protgpt2"]
 LINE_WIDTH = 60
 #: One sequence in ten is held out of a file, by a hash of its letters: the same
@@ -43,7 +48,6 @@ HELD_OUT = 10
 POOL = 16
 
 _STANDARD = frozenset(AMINO_ACIDS)
-_FASTA = {".fasta", ".fa", ".faa", ".fas"}
 _RAISE = str.maketrans("", "", " \t\r\n-.")
 
 
@@ -99,6 +103,7 @@ class Batch:
         members: ``[batch]``, which rows these are.
         masked: ``[batch, length]``, True where a token is hidden and to be told; ``labels`` are
             then the tokens that stood there, row after row.
+        draw: number of the draw of these masks.
     """
 
     index: int
@@ -109,6 +114,7 @@ class Batch:
     labels: Tensor | None = None
     members: np.ndarray | None = None
     masked: Tensor | None = None
+    draw: int = 0
 
     def real(self) -> Tensor:
         """``[batch, length]``, True where a token is not padding."""
@@ -138,15 +144,15 @@ def load(
     """
     if source == PROTEIN_WORLD:
         return _protein_world(train_sequences or 4000, validation_sequences)
-    records = _read(source, column)
+    records = sources.read(source, column, EXPECTED)
     if train_sequences is not None:
         records = records[:train_sequences]
     sequences, notes = clean(records, source)
-    held_out = [s for s in sequences if _held_out(s)]
-    kept = [s for s in sequences if not _held_out(s)]
-    if len(sequences) < HELD_OUT or not held_out or not kept:
-        held_out, kept = [], sequences
-    return Corpus(source, _dataset(kept), _dataset(held_out), tuple(notes))
+    apart = [s for s in sequences if held_out(s)]
+    kept = [s for s in sequences if not held_out(s)]
+    if len(sequences) < HELD_OUT or not apart or not kept:
+        apart, kept = [], sequences
+    return Corpus(source, _dataset(kept), _dataset(apart), tuple(notes))
 
 
 def clean(records: list[str], source: str) -> tuple[list[str], list[str]]:
@@ -219,158 +225,9 @@ def _dataset(sequences: list[str]) -> Dataset:
     return Dataset.from_dict({"sequence": sequences}, features=features)
 
 
-def _held_out(sequence: str) -> bool:
-    return hashlib.sha256(sequence.encode()).digest()[0] % HELD_OUT == 0
-
-
-def _read(source: str, column: str | None) -> list[str]:
-    path = Path(source).expanduser()
-    if not path.exists():
-        if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not source.startswith("."):
-            suffix = path.suffix.lower()
-            if suffix not in _FASTA | {".csv", ".tsv", ".txt", ".parquet"}:
-                return _read_hub(source, column)
-        raise WorkbenchError(
-            f"there is no file {source}; expected a FASTA, CSV, text or Parquet file, "
-            f"{PROTEIN_WORLD}, or an id on the hub such as nferruz/UR50_2021_04"
-        )
-    if path.is_dir():
-        raise WorkbenchError(
-            f"{source} is a directory; expected a FASTA, CSV, text or Parquet file"
-        )
-    if path.stat().st_size == 0:
-        raise WorkbenchError(f"{source} is empty; expected protein sequences")
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return _read_table(path, column)
-    check_text(path)
-    if suffix in _FASTA:
-        return _read_fasta(path)
-    if suffix in (".csv", ".tsv"):
-        return _read_table(path, column)
-    with path.open(encoding="utf-8-sig") as file:
-        first = next((line for line in file if line.strip()), "")
-    return _read_fasta(path) if first.startswith(">") else _read_lines(path)
-
-
-def check_text(path: Path) -> None:
-    """Find the first line that is not UTF-8 text, so that the message can name it."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if b"\0" in line:
-                raise WorkbenchError(f"{path} is a binary file (a zero byte in line {number}); "
-                                     "expected text: FASTA, CSV or one sequence a line")
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise WorkbenchError(
-                    f"{path}, line {number}, is not UTF-8 text (byte 0x{line[error.start]:02x} at "
-                    f"column {error.start + 1}); save the file as UTF-8 throughout"
-                ) from error
-
-
-def _read_fasta(path: Path) -> list[str]:
-    from Bio.SeqIO.FastaIO import SimpleFastaParser
-
-    with path.open(encoding="utf-8-sig") as file:
-        first = next((line for line in file if line.strip()), "")
-        if not first.startswith(">"):
-            raise WorkbenchError(
-                f"{path} is not FASTA: its first line does not begin with '>'; for one sequence "
-                "a line use the ending .txt, for a table .csv"
-            )
-        file.seek(0)
-        return [sequence for _, sequence in SimpleFastaParser(file)]
-
-
-def _read_lines(path: Path) -> list[str]:
-    from datasets import Dataset
-
-    table = _quiet(Dataset.from_text, path, encoding="utf-8-sig")
-    return [line for line in table["text"][:] if line.strip()]
-
-
-def _read_table(path: Path, column: str | None) -> list[str]:
-    from datasets import Dataset, Features, Value
-
-    if path.suffix.lower() == ".parquet":
-        return _column(_quiet(Dataset.from_parquet, path), column, str(path))
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = (line for line in file if line.strip())
-        header = next(csv.reader([next(lines, "")], delimiter=_delimiter(path)), [])
-        is_empty = next(lines, None) is None
-    if not header:
-        return []
-    name = _pick_column(header, column, str(path))
-    if is_empty:
-        return []
-    # As text, whatever it looks like: NA and NAN are proteins, not missing numbers.
-    table = _quiet(
-        Dataset.from_csv, path, sep=_delimiter(path), usecols=[name], index_col=False,
-        features=Features({name: Value("string")}), keep_default_na=False, encoding="utf-8-sig",
-    )  # fmt: skip
-    return _column(table, name, str(path))
-
-
-def _read_hub(name: str, column: str | None) -> list[str]:
-    from datasets import load_dataset
-
-    try:
-        table = load_dataset(name, split="train")
-    except Exception as error:
-        # The hub client raises a dozen types for "no network", "no such name" and "gated".
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise WorkbenchError(
-            f"cannot load the data set {name} from the hub ({reason}); without network, give a "
-            f"file with --data FILE, or leave --data away to use {PROTEIN_WORLD}"
-        ) from error
-    return _column(table, column, name)
-
-
-def _quiet(read: Callable[..., Dataset], path: Path, **options) -> Dataset:
-    """Run a reader of `datasets` without its bars and its log; its errors as one line.
-
-    Its cache is thrown away: it knows a file by name and time, and would give old
-    contents for a file that was changed and kept its time.
-    """
-    import datasets
-
-    bars = datasets.is_progress_bar_enabled()
-    verbosity = datasets.logging.get_verbosity()
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    try:
-        with tempfile.TemporaryDirectory() as cache:
-            return read(str(path), keep_in_memory=True, cache_dir=cache, **options)
-    except Exception as error:
-        cause = error.__cause__ or error
-        reason = str(cause).strip().splitlines()[0] if str(cause).strip() else repr(cause)
-        raise WorkbenchError(f"cannot read {path}: {reason}") from error
-    finally:
-        datasets.logging.set_verbosity(verbosity)
-        if bars:
-            datasets.enable_progress_bars()
-
-
-def _delimiter(path: Path) -> str:
-    return "\t" if path.suffix.lower() == ".tsv" else ","
-
-
-def _column(table: Dataset, column: str | None, source: str) -> list[str]:
-    name = _pick_column(table.column_names, column, source)
-    return [str(value) for value in table[name][:] if value is not None]
-
-
-def _pick_column(names: list[str], column: str | None, source: str) -> str:
-    wanted = (column,) if column else COLUMNS
-    for name in wanted:
-        for have in names:
-            if have.strip().lower() == name.strip().lower():
-                return have
-    raise WorkbenchError(
-        f"{source} has the columns {', '.join(names)}; expected one called "
-        f"{' or '.join(wanted)} (or name it with --column)"
-    )
+def held_out(text: str) -> bool:
+    """Whether a text is kept for judging: one in `HELD_OUT`, by its hash."""
+    return hashlib.sha256(text.encode()).digest()[0] % HELD_OUT == 0
 
 
 # ---------------------------------------------------------------------- tokens

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from workbench import losses, metrics, models
+from workbench import inner, losses, metrics, models
 from workbench.corpora import Batch
 from workbench.errors import NonFiniteLoss
+from workbench.inner import Matcher
 from workbench.objective import Counts, LedgerEntry, Objective
 from workbench.teacher_cache import Teacher
 
@@ -85,7 +86,7 @@ class Distiller:
     """Trains a student from a teacher, labels, or both.
 
     Args:
-        student: a causal language model or a classifier; trained in place.
+        student: a causal or masked language model or a classifier; trained in place.
         objective: terms and conventions.
         teacher: where the teacher's opinion comes from; None trains on labels alone.
         temperature: T of the soft term.
@@ -94,6 +95,8 @@ class Distiller:
         schedule: warm-up and decay.
         weight_decay: AdamW's, on matrices only.
         accelerator: an ``accelerate.Accelerator``; None makes one.
+        matcher: compares layers, where the objective asks for it; its projections are trained
+            along with the student.
 
     Temperature, alpha and learning_rate may be set at any time and apply from the next step.
 
@@ -113,6 +116,7 @@ class Distiller:
         schedule: Schedule,
         weight_decay: float = 0.0,
         accelerator=None,
+        matcher: Matcher | None = None,
     ) -> None:
         from accelerate import Accelerator
 
@@ -120,6 +124,11 @@ class Distiller:
         losses.check_alpha(alpha)
         self.accelerator = accelerator or Accelerator()
         self.objective = objective
+        # Without a teacher there is nothing to look at inside.
+        self.looks = inner.looks(objective) if teacher is not None else inner.Looks()
+        if self.looks and matcher is None:
+            raise ValueError("the objective compares layers; give a matcher")
+        inner.prepare(student, self.looks)
         self.teacher = teacher
         self.temperature = temperature
         self.alpha = alpha
@@ -128,11 +137,13 @@ class Distiller:
         self.step_number = 0
         self.vocabulary = models.answers(student)
         student.requires_grad_(True)
-        optimizer = torch.optim.AdamW(_parameter_groups(student, weight_decay), lr=0.0, fused=True)
+        self.matcher = (matcher or torch.nn.Module()).to(self.accelerator.device)
+        trained = torch.nn.ModuleList([student, self.matcher])
+        optimizer = torch.optim.AdamW(_parameter_groups(trained, weight_decay), lr=0.0, fused=True)
         self.student, self.optimizer = self.accelerator.prepare(student, optimizer)
         bare = self.accelerator.unwrap_model(self.student)
         self.backbone, self.head = models.split_head(bare)
-        self._names = {id(p): name for name, p in bare.named_parameters()}
+        self._names = {id(p): name for name, p in self._trained().items()}
 
     @property
     def device(self) -> torch.device:
@@ -151,24 +162,19 @@ class Distiller:
             The losses before the step was taken.
         """
         parts = [batch] if isinstance(batch, Batch) else list(batch)
-        masks = [self.objective.scored(b.lengths, b.input_ids.shape[1]) for b in parts]
-        counts = Counts(
-            rows=sum(int(scored.sum()) for scored, _ in masks),
-            sequences=sum(len(b.lengths) for b in parts),
-            tokens=sum(b.tokens for b in parts),
-        )
+        counts = self.objective.counts(parts)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * self.schedule.factor(self.step_number)
         self.student.train()
         values: dict[str, Tensor] = {}
-        for part, (scored, labelled) in zip(parts, masks, strict=True):
-            terms = self._terms(part, scored, labelled, counts)
+        for part in parts:
+            terms = self._terms(part, counts)
             total = self.objective.total(terms, self.alpha)
             self.accelerator.backward(total)
             for name, value in (*terms.items(), ("total", total)):
                 held = value.detach()
                 values[name] = values[name] + held if name in values else held
-        self.accelerator.clip_grad_norm_(self.student.parameters(), GRADIENT_CLIP)
+        self.accelerator.clip_grad_norm_(self._trained().values(), GRADIENT_CLIP)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step_number += 1
@@ -179,18 +185,18 @@ class Distiller:
         """Each term's value, weight and share of the gradient on this batch, as things stand."""
         if self.teacher is None:
             raise ValueError("a student without a teacher has only one term")
-        scored, labelled = self.objective.scored(batch.lengths, batch.input_ids.shape[1])
-        counts = Counts(int(scored.sum()), len(batch.lengths), batch.tokens)
-        if self.objective.compares_states:
+        counts = self.objective.counts([batch])
+        if self.objective.compares_states or self.objective.looks_inside:
             bare = self.accelerator.unwrap_model(self.student)
-            terms = self._terms(batch, scored, labelled, counts)
+            terms = self._terms(batch, counts)
             return self.objective.ledger_by_parameters(terms, list(bare.parameters()), self.alpha)
+        scored, labels = self.objective.rows(batch)
         with torch.no_grad():
-            hidden = self._hidden(batch)[scored.to(self.device)]
+            hidden, _ = self._read(batch)
         return self.objective.ledger(
-            hidden,
+            hidden[scored.to(self.device)],
             self.head,
-            self._labels(batch, labelled),
+            labels.to(self.device),
             self.teacher.signal(batch, scored),
             temperature=self.temperature,
             alpha=self.alpha,
@@ -199,20 +205,23 @@ class Distiller:
         )
 
     def evaluate(
-        self, batches: Sequence[Batch], residues: int, teacher: Teacher | None = None
+        self, batches: Sequence[Batch], residues: int | None, teacher: Teacher | None = None
     ) -> metrics.Quality:
         """Held-out quality of the student as it stands; see `metrics.evaluate`."""
         self.student.eval()
         return metrics.evaluate(
-            self.accelerator.unwrap_model(self.student), batches, residues, teacher=teacher
+            self.accelerator.unwrap_model(self.student),
+            batches,
+            residues,
+            teacher=teacher,
+            scores=self.objective.scores,
         )
 
     # ------------------------------------------------------------------ keeping and going back
 
     def snapshot(self) -> Snapshot:
         """A copy of everything that decides what the next steps do."""
-        bare = self.accelerator.unwrap_model(self.student)
-        tensors = {f"model.{n}": p.detach().cpu().clone() for n, p in bare.named_parameters()}
+        tensors = {f"model.{n}": p.detach().cpu().clone() for n, p in self._trained().items()}
         for parameter, state in self.optimizer.state.items():
             for key, value in state.items():
                 name = f"optimizer.{self._names[id(parameter)]}.{key}"
@@ -230,8 +239,7 @@ class Distiller:
         Raises:
             ValueError: if the snapshot is of another student.
         """
-        bare = self.accelerator.unwrap_model(self.student)
-        own = dict(bare.named_parameters())
+        own = self._trained()
         kept = {n.removeprefix("model.") for n in snapshot.tensors if n.startswith("model.")}
         if kept != set(own):
             raise ValueError("the snapshot belongs to a student of another shape")
@@ -254,31 +262,39 @@ class Distiller:
 
     # ------------------------------------------------------------------ inside
 
-    def _hidden(self, batch: Batch) -> Tensor:
-        """Last hidden states, ``[batch, length, width]``."""
-        return models.last_hidden(
-            self.backbone, batch.input_ids.to(self.device), batch.real().to(self.device)
-        )
+    def _trained(self) -> dict[str, Tensor]:
+        """All that is trained, by name: the student's parameters and the matcher's projections."""
+        bare = self.accelerator.unwrap_model(self.student)
+        projections = {f"matcher.{n}": p for n, p in self.matcher.named_parameters()}
+        return {**dict(bare.named_parameters()), **projections}
 
-    def _labels(self, batch: Batch, labelled: Tensor) -> Tensor:
-        labels = batch.input_ids[labelled] if batch.labels is None else batch.labels
-        return labels.to(self.device)
+    def _read(self, batch: Batch) -> tuple[Tensor, inner.Seen | None]:
+        """Last hidden states, ``[batch, length, width]``, and what the objective asks for."""
+        ids, real = batch.input_ids.to(self.device), batch.real().to(self.device)
+        if self.looks:
+            return inner.read(self.backbone, ids, real, self.looks)
+        return models.last_hidden(self.backbone, ids, real), None
 
-    def _terms(
-        self, batch: Batch, scored: Tensor, labelled: Tensor, counts: Counts
-    ) -> dict[str, Tensor]:
-        hidden = self._hidden(batch)
+    def _terms(self, batch: Batch, counts: Counts) -> dict[str, Tensor]:
+        scored, labels = self.objective.rows(batch)
+        hidden, seen = self._read(batch)
         compares = self.teacher is not None and self.objective.compares_states
-        return self.objective.values(
+        signal = None if self.teacher is None else self.teacher.signal(batch, scored)
+        values = self.objective.values(
             hidden[scored.to(self.device)],
             self.head,
-            self._labels(batch, labelled),
-            None if self.teacher is None else self.teacher.signal(batch, scored),
+            labels.to(self.device),
+            signal,
             temperature=self.temperature,
             counts=counts,
             vocabulary=self.vocabulary,
             states=hidden[batch.real().to(self.device)] if compares else None,
         )
+        if seen is not None:
+            if signal.seen is None:
+                raise ValueError("the teacher does not say what it holds inside")
+            values.update(self.matcher(seen, signal.seen, counts))
+        return values
 
 
 def _parameter_groups(model, weight_decay: float) -> list[dict]:

@@ -6,7 +6,8 @@ from 0, or None for a layer that starts from random numbers. As text, which is w
 be followed by the number of student layers, ``first:4``; without it the student has
 half of the teacher's layers, rounded down.
 
-Where the names come from: ``2i`` is DistilBioBERT's and the common reading of
+Where the names come from: ``uniform`` is TinyBERT's g(m) = m·L/N, the last layer of each of N equal
+stretches; ``2i`` is DistilBioBERT's and the common reading of
 DistilBERT's every other layer, ``2i+1`` CompactBioBERT's, ``distilbert`` the map that
 DistilBERT's released script really uses.
 """
@@ -24,11 +25,10 @@ RANDOM = "random"
 #: ``scratch:4``: as many layers, as wide as the teacher, and nothing copied, tables included.
 SCRATCH = "scratch"
 DISTILBERT = (0, 2, 4, 7, 9, 11)
-NAMES = ("2i", "2i+1", "distilbert", "first", "last", "spaced")
+NAMES = ("2i", "2i+1", "distilbert", "first", "last", "spaced", "uniform")
 EXPECTED = (
-    "expected random, a name (2i, 2i+1, distilbert, first, last, spaced; 'first:4' asks for four "
-    "layers), scratch:4 for as many layers with nothing copied, or a map by hand such as 0,2,4,6 "
-    "('-' is a random layer)"
+    f"expected random, a name ({', '.join(NAMES)}; 'first:4' asks for four layers), scratch:4 for "
+    "as many layers with nothing copied, or a map by hand such as 0,2,4,6 ('-' is a random layer)"
 )
 
 
@@ -92,6 +92,8 @@ def named(name: str, teacher_layers: int, count: int | None = None) -> LayerMap:
         return tuple(range(wanted))
     if name == "last":
         return tuple(range(teacher_layers - wanted, teacher_layers))
+    if name == "uniform":
+        return tuple((i + 1) * teacher_layers // wanted - 1 for i in range(wanted))
     if wanted == 1:
         return (teacher_layers - 1,)
     # Half a step is rounded up, not to even as round() does, so that the steps stay alike.

@@ -144,6 +144,26 @@ def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     return 1 - functional.cosine_similarity(student, teacher, dim=-1)
 
 
+#: Added to both distributions of attention, as the script of CompactBioBERT does: a padded key
+#: has probability zero in both.
+ATTENTION_FLOOR = 1e-12
+
+
+def attention_divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher‖student) of attention, of each query's distribution over the keys.
+
+    Args:
+        student: ``[..., keys]``, probabilities.
+        teacher: likewise.
+
+    Returns:
+        ``[...]``, nats.
+    """
+    log_a = (student + ATTENTION_FLOOR).log()
+    log_b = (teacher + ATTENTION_FLOOR).log()
+    return _kl(teacher, log_b, log_a)
+
+
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Entropy of softmax(logits/T), ``[rows]``, nats."""
     check_temperature(temperature)

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from workbench import models
 from workbench.corpora import Batch, clean_sequence
-from workbench.objective import Objective
+from workbench.objective import Objective, Scored
 from workbench.similarity import layer_similarity as layer_similarity
 from workbench.similarity import linear_cka as linear_cka
 from workbench.teacher_cache import Teacher
 from workbench.worlds.proteins import AMINO_ACIDS
 
 CALIBRATION_BINS = 10
+#: How many guesses `Quality.top5` allows.
+TOP = 5
 #: Most logits held at once while evaluating.
 EVALUATION_NUMBERS = 64 * 2**20
 
@@ -38,64 +40,106 @@ class Quality:
             without a teacher.
         agreement: share of positions where teacher and student put the same token first.
         tokens: scored tokens.
+        top1: share of tokens that the model puts first.
+        top5: share of tokens among the five that the model puts first.
     """
 
     negative_log_likelihood: float
     perplexity: float
-    perplexity_per_residue: float
+    perplexity_per_residue: float | None
     calibration_error: float | None
     kl_to_teacher: float | None
     agreement: float | None
     tokens: int
+    top1: float | None = None
+    top5: float | None = None
 
 
 @torch.no_grad()
 def evaluate(
-    model, batches: Sequence[Batch], residues: int, *, teacher: Teacher | None = None
+    model,
+    batches: Sequence[Batch],
+    residues: int | None,
+    *,
+    teacher: Teacher | None = None,
+    scores: Scored = "next-token",
 ) -> Quality:
-    """Score held-out batches with a causal language model.
+    """Score held-out batches with a language model.
 
     Args:
-        model: in eval mode.
-        batches: held-out data.
-        residues: letters that the batches stand for.
+        model: in eval mode, causal or masked.
+        batches: held-out data; with hidden tokens for a masked model.
+        residues: letters that the batches stand for; None leaves out what is per residue.
         teacher: adds fidelity to it.
+        scores: every next token, or the hidden ones.
     """
     backbone, head = models.split_head(model)
     device = next(model.parameters()).device
-    vocabulary = model.config.vocab_size
-    rows_at_once = max(1, EVALUATION_NUMBERS // vocabulary)
-    nll = kl = 0.0
-    agreed = tokens = 0
-    bins = np.zeros((3, CALIBRATION_BINS))
+    rows_at_once = max(1, EVALUATION_NUMBERS // model.config.vocab_size)
+    objective = Objective(scores=scores)
+    tally = Tally()
     for batch in batches:
-        scored, labelled = Objective().scored(batch.lengths, batch.input_ids.shape[1])
-        hidden = backbone(input_ids=batch.input_ids.to(device)).last_hidden_state
-        hidden = hidden[scored.to(device)]
-        labels = batch.input_ids[labelled].to(device)
+        scored, labels = objective.rows(batch)
+        hidden = models.last_hidden(backbone, batch.input_ids.to(device), batch.real().to(device))
+        hidden, labels = hidden[scored.to(device)], labels.to(device)
         signal = teacher.signal(batch, scored) if teacher else None
         for start in range(0, len(hidden), rows_at_once):
             rows = slice(start, start + rows_at_once)
-            logits = head(hidden[rows]).float()
-            log_q = torch.log_softmax(logits, dim=-1)
-            nll -= float(log_q.gather(1, labels[rows, None]).double().sum())
-            confidence, guess = torch.softmax(logits, dim=-1).max(dim=-1)
-            _fill_bins(bins, confidence, guess == labels[rows])
-            if signal is not None:
-                log_p = torch.log_softmax(signal.logits(rows).to(device), dim=-1)
-                p = torch.softmax(signal.logits(rows).to(device), dim=-1)
-                kl += float((p * (log_p - log_q)).sum(-1).double().sum())
-                agreed += int((log_p.argmax(dim=-1) == guess).sum())
-        tokens += len(hidden)
-    return Quality(
-        negative_log_likelihood=nll / tokens,
-        perplexity=_exp(nll / tokens),
-        perplexity_per_residue=_exp(nll / residues),
-        calibration_error=float(np.abs(bins[1] - bins[2]).sum() / bins[0].sum()),
-        kl_to_teacher=kl / tokens if teacher else None,
-        agreement=agreed / tokens if teacher else None,
-        tokens=tokens,
-    )
+            tally.add(
+                head(hidden[rows]).float(),
+                labels[rows],
+                signal.logits(rows).to(device) if signal else None,
+            )
+    return tally.quality(residues)
+
+
+class Tally:
+    """Adds up what is measured, part by part."""
+
+    def __init__(self) -> None:
+        self.nll = self.kl = 0.0
+        self.agreed = self.first = self.fifth = self.tokens = self.compared = 0
+        self.bins = np.zeros((3, CALIBRATION_BINS))
+
+    def add(self, logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> None:
+        """Count some rows.
+
+        Args:
+            logits: ``[rows, vocabulary]``; log-probabilities will do.
+            labels: ``[rows]``.
+            teacher: ``[rows, vocabulary]``, the teacher's logits.
+        """
+        log_q = torch.log_softmax(logits, dim=-1)
+        own = log_q.gather(1, labels[:, None])
+        self.nll -= float(own.double().sum())
+        confidence, guess = torch.softmax(logits, dim=-1).max(dim=-1)
+        right = guess == labels
+        self.first += int(right.sum())
+        # Rank of the label, ties in its favour.
+        self.fifth += int(((log_q > own).sum(-1) < TOP).sum())
+        _fill_bins(self.bins, confidence, right)
+        self.tokens += len(labels)
+        if teacher is not None:
+            log_p = torch.log_softmax(teacher, dim=-1)
+            p = torch.softmax(teacher, dim=-1)
+            self.kl += float((p * (log_p - log_q)).sum(-1).double().sum())
+            self.agreed += int((log_p.argmax(dim=-1) == guess).sum())
+            self.compared += len(labels)
+
+    def quality(self, residues: int | None) -> Quality:
+        """All that was counted, as means."""
+        tokens = self.tokens
+        return Quality(
+            negative_log_likelihood=self.nll / tokens,
+            perplexity=_exp(self.nll / tokens),
+            perplexity_per_residue=None if residues is None else _exp(self.nll / residues),
+            calibration_error=float(np.abs(self.bins[1] - self.bins[2]).sum() / tokens),
+            kl_to_teacher=self.kl / tokens if self.compared else None,
+            agreement=self.agreed / tokens if self.compared else None,
+            tokens=tokens,
+            top1=self.first / tokens,
+            top5=self.fifth / tokens,
+        )
 
 
 def oracle_quality(sequences: Sequence[str]) -> Quality:

@@ -61,6 +61,13 @@ CLASSIFIER = Kind(
     advice="an encoder becomes a classifier by training: workbench teach pmhc --base ID "
     "--data FILE --out DIR",
 )
+MASKED = Kind(
+    "a masked language model",
+    "AutoModelForMaskedLM",
+    ("ForMaskedLM",),
+    # A model trained with a second task besides has heads for it that are not asked for.
+    advice="expected an encoder with the head that tells hidden words (BertForMaskedLM)",
+)
 #: To be made a classifier: its head, and the pooler under it, are made anew where they lack.
 ENCODER = Kind("an encoder", CLASSIFIER.auto_class, (), ("classifier.", "bert.pooler."))
 
@@ -320,6 +327,11 @@ def is_classifier(model: PreTrainedModel) -> bool:
     return type(model).__name__.endswith(CLASSIFIER.endings)
 
 
+def is_masked(model: PreTrainedModel) -> bool:
+    """Whether a model tells hidden words of a sentence that it sees whole."""
+    return type(model).__name__.endswith(MASKED.endings)
+
+
 def answers(model: PreTrainedModel) -> int:
     """How many different answers a model can give: tokens, or classes."""
     return model.config.num_labels if is_classifier(model) else model.config.vocab_size
@@ -350,7 +362,10 @@ def split_head(model: PreTrainedModel) -> tuple[nn.Module, Callable[[Tensor], Te
         WorkbenchError: if the two ways differ.
     """
     backbone = model.base_model
-    head = _classifier_head(model) if is_classifier(model) else model.get_output_embeddings()
+    if is_classifier(model):
+        head = _classifier_head(model)
+    else:
+        head = masked_head(model) if is_masked(model) else model.get_output_embeddings()
     device = next(model.parameters()).device
     tokens = torch.arange(4, device=device)[None] % model.config.vocab_size
     with torch.no_grad():
@@ -374,6 +389,21 @@ def _classifier_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
             "and linear layer on the first token"
         )
     return lambda rows: classifier(pooler(rows[:, None]))
+
+
+def masked_head(model: PreTrainedModel) -> nn.Module:
+    """What a masked language model has above its encoder: transformation, norm and decoder.
+
+    Raises:
+        WorkbenchError: if it is built otherwise than BERT and RoBERTa are.
+    """
+    for name in ("cls", "lm_head"):
+        if hasattr(model, name):
+            return getattr(model, name)
+    raise WorkbenchError(
+        f"{type(model).__name__} keeps its head in an unknown place; expected a model built as "
+        "BERT (cls) or RoBERTa (lm_head)"
+    )
 
 
 def fingerprint(model: nn.Module) -> str:

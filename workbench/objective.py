@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -21,15 +21,20 @@ from torch.utils.checkpoint import checkpoint
 
 from workbench import losses
 from workbench.errors import WorkbenchError
+from workbench.inner import AttentionTerm, HiddenTerm, Seen
 from workbench.losses import Direction, Reduction
+
+if TYPE_CHECKING:
+    from workbench.corpora import Batch
 
 #: Largest [rows, vocabulary] block of logits held at once, in numbers (64 Mi × 4 B = 256 MiB).
 CHUNK_NUMBERS = 64 * 2**20
 
 #: What a cross-entropy is computed from: logits, as it must be, or their softmax, by mistake.
 Operand = Literal["logits", "probabilities"]
-#: What is scored: every next token of a text, or each example once, at its first token.
-Scored = Literal["next-token", "example"]
+#: What is scored: every next token of a text, each example once, at its first token, or the
+#: tokens that a batch hides.
+Scored = Literal["next-token", "example", "masked"]
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,19 @@ class CosineTerm:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a batch is divided by: scored rows, sequences, tokens, all of the whole batch."""
+    """What a batch is divided by, all of the whole batch.
+
+    Attributes:
+        rows: scored.
+        sequences: in it.
+        tokens: real ones.
+        pairs: of real tokens of the same sequence, Σ length².
+    """
 
     rows: int
     sequences: int
     tokens: int = 0
+    pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,11 +117,13 @@ class TeacherSignal:
         stored: ``[rows, vocabulary]`` logits or ``[rows, width]`` hidden states.
         head: maps hidden states to logits; None if ``stored`` holds logits.
         states: ``[tokens, width]``, last hidden states of all real tokens, where they are kept.
+        seen: what it held inside, where that is asked for.
     """
 
     stored: Tensor
     head: Callable[[Tensor], Tensor] | None = None
     states: Tensor | None = None
+    seen: Seen | None = None
 
     def logits(self, rows: slice) -> Tensor:
         """Teacher logits of some rows, ``[n, vocabulary]``, without gradient."""
@@ -123,7 +138,7 @@ class LedgerEntry:
 
     Attributes:
         value: the term itself, nats (with T² and reduction, without its weight).
-        weight: α or 1−α.
+        weight: of the term, see `Objective.weights`.
         gradient_norm: Euclidean norm of the weighted term's gradient. With respect to the
             student's logits, over all scored rows; or, where a term does not pass through
             the logits, with respect to all of the student's parameters.
@@ -139,21 +154,50 @@ class LedgerEntry:
 
 @dataclass(frozen=True)
 class Objective:
-    """α·hard + (1−α)·soft, and a cosine if asked for, with all conventions spelled out.
+    """α·hard + (1−α)·soft, and more terms if asked for, with all conventions spelled out.
 
     Attributes:
         hard: cross-entropy with the label.
         soft: divergence from the teacher.
         cosine: a third term with a weight of its own; None for none.
+        hidden: hidden states layer by layer, with a weight of its own; None for none.
+        attention: attention layer by layer, with a weight of its own; None for none.
         averaged: the mean of the terms instead of their weighted sum; α is then without effect.
+        combined: what α·hard + (1−α)·soft is multiplied by, so that published weights such as
+            2 and 5 stand beside those of the other terms as they were published.
         scores: what is scored.
     """
 
     hard: HardTerm = HardTerm()
     soft: SoftTerm = SoftTerm()
     cosine: CosineTerm | None = None
+    hidden: HiddenTerm | None = None
+    attention: AttentionTerm | None = None
     averaged: bool = False
+    combined: float = 1.0
     scores: Scored = "next-token"
+
+    def rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Which positions of a batch are scored, and against what.
+
+        Returns:
+            A mask ``[batch, length]`` and labels ``[rows]``, in the same order when flattened.
+        """
+        if self.scores == "masked":
+            if batch.masked is None or batch.labels is None:
+                raise ValueError("the batch hides no tokens; mask it first")
+            return batch.masked, batch.labels
+        scored, labelled = self.scored(batch.lengths, batch.input_ids.shape[1])
+        return scored, batch.input_ids[labelled] if batch.labels is None else batch.labels
+
+    def counts(self, batches: Sequence[Batch]) -> Counts:
+        """Divisors of some batches that make one step together."""
+        return Counts(
+            rows=sum(int(self.rows(b)[0].sum()) for b in batches),
+            sequences=sum(len(b.lengths) for b in batches),
+            tokens=sum(b.tokens for b in batches),
+            pairs=sum(int(b.lengths.square().sum()) for b in batches),
+        )
 
     def scored(self, lengths: Tensor, longest: int) -> tuple[Tensor, Tensor]:
         """Which positions count, and where their labels stand.
@@ -181,17 +225,28 @@ class Objective:
         """Whether a term needs the hidden states of teacher and student."""
         return self.cosine is not None and self.cosine.of == "hidden"
 
+    @property
+    def looks_inside(self) -> bool:
+        """Whether a term compares what the models hold in their layers."""
+        return self.hidden is not None or self.attention is not None
+
+    @property
+    def own_terms(self) -> dict[str, float]:
+        """Weights of the terms that have one of their own, in order."""
+        terms = {"cosine": self.cosine, "hidden": self.hidden, "attention": self.attention}
+        return {name: term.weight for name, term in terms.items() if term is not None}
+
     def terms(self) -> tuple[str, ...]:
         """Names of the terms, in order."""
-        return ("hard", "soft") if self.cosine is None else ("hard", "soft", "cosine")
+        return ("hard", "soft", *self.own_terms)
 
     def weights(self, alpha: float) -> dict[str, float]:
         """Weight of each term."""
         names = self.terms()
         if self.averaged:
             return dict.fromkeys(names, 1 / len(names))
-        own = {"hard": alpha, "soft": 1.0 - alpha}
-        return own if self.cosine is None else {**own, "cosine": self.cosine.weight}
+        combined = {"hard": self.combined * alpha, "soft": self.combined * (1.0 - alpha)}
+        return {**combined, **self.own_terms}
 
     def formula(self, temperature: float, alpha: float) -> str:
         """The loss as one line of text with today's numbers in it."""
@@ -206,7 +261,11 @@ class Objective:
         if self.soft.operand == "probabilities":
             kl = "CE(softmax(student), teacher)"
         squared = f"{temperature**2:g}·" if self.soft.temperature_squared else ""
-        mean = "mean over tokens" if self.scores == "next-token" else "mean"
+        mean = {
+            "next-token": "mean over tokens",
+            "example": "mean",
+            "masked": "mean over hidden tokens",
+        }[self.scores]
         over = {
             "token-mean": mean,
             "batchmean": "sum over positions, mean over sequences",
@@ -214,7 +273,7 @@ class Objective:
             "sum": "sum",
         }
         label = "x[t+1]" if self.hard.shifted else "x[t]"
-        label = label if self.scores == "next-token" else "label"
+        label = {"next-token": label, "example": "label", "masked": "hidden token"}[self.scores]
         student = "student" if self.hard.operand == "logits" else "softmax(student)"
         at = f" at T={temperature:g}" if self.hard.softened else ""
         line = (
@@ -226,6 +285,10 @@ class Objective:
             answers = f"answers at T={temperature:g})) [{mean}]"
             compared = hidden if self.compares_states else answers
             line += f" + {weights['cosine']}·(1−cos({compared}"
+        if self.hidden is not None:
+            line += f" + {weights['hidden']}·{_hidden_formula(self.hidden)}"
+        if self.attention is not None:
+            line += f" + {weights['attention']}·{_attention_formula(self.attention)}"
         return line
 
     def values(
@@ -389,6 +452,22 @@ class Objective:
             )
         distance = losses.cosine_distance(states, teacher_states.to(states.dtype))
         return distance.sum() / counts.tokens
+
+
+def _hidden_formula(term: HiddenTerm) -> str:
+    layers = f"layers {term.layers}{' and embeddings' if term.embeddings else ''}"
+    student = {None: "student", "shared": "W·student", "each": "W_l·student"}[term.projection]
+    if term.measure == "cosine":
+        return f"Σ(1−cos({student}, teacher hidden states)) [{layers}, mean over tokens]"
+    return f"ΣMSE({student}, teacher hidden states) [{layers}, mean over tokens and width]"
+
+
+def _attention_formula(term: AttentionTerm) -> str:
+    what = "attention" if term.operand == "probabilities" else "attention scores before softmax"
+    if term.measure == "mse":
+        return f"ΣMSE({what}) [layers {term.layers}, mean over heads, queries and keys]"
+    keys = " and keys" if term.averaged_over_keys else ""
+    return f"ΣKL(teacher‖student {what}) [layers {term.layers}, mean over heads, queries{keys}]"
 
 
 def _entries(

@@ -16,21 +16,24 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from workbench import models, storage
+from workbench import inner, models, storage
 from workbench.corpora import Batch
+from workbench.inner import Looks
 from workbench.objective import TeacherSignal
 
 log = logging.getLogger(__name__)
 
-#: Above this, hidden states are narrower than the vocabulary for every model we know.
-LARGE_VOCABULARY = 4096
+NOTHING = Looks()
 FORMAT = "teacher-cache 1"
 
 
@@ -53,18 +56,33 @@ class LiveTeacher:
     """Runs the teacher at every call.
 
     Args:
-        model: a causal language model or a classifier, in eval mode without gradients.
+        model: a causal or masked language model or a classifier, in eval mode without gradients.
         device: where it runs.
+        looks: what it says about its inside, in `signal`.
+        dropout: rate at which the teacher itself drops entries while it answers, 0 as it should
+            be; released scripts that forget eval mode leave it on.
+        seed: of these draws; with the batch's own number of its draw they are repeatable.
     """
 
-    def __init__(self, model, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        model,
+        device: torch.device | str = "cpu",
+        *,
+        looks: Looks = NOTHING,
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
         self.model = model.to(device)
+        self.looks, self.dropout, self.seed = looks, dropout, seed
+        inner.prepare(model, looks)
         self.device = torch.device(device)
         self.backbone, self.head = models.split_head(model)
         self.vocabulary = models.answers(model)
         # Of a classifier all hidden states are kept: a term may compare them, and the class
         # logits follow from those of the first token.
-        self.keeps_hidden = self.vocabulary > LARGE_VOCABULARY or models.is_classifier(model)
+        narrow = self.vocabulary > model.config.hidden_size
+        self.keeps_hidden = narrow or models.is_classifier(model)
 
     @torch.no_grad()
     def states(self, batch: Batch) -> Tensor:
@@ -79,7 +97,41 @@ class LiveTeacher:
 
     def signal(self, batch: Batch, scored: Tensor) -> TeacherSignal:
         """See `Teacher.signal`."""
-        return _signal(self.states(batch), batch, scored, self._head())
+        if not (self.looks or self.dropout):
+            return _signal(self.states(batch), batch, scored, self._head())
+        real = batch.real().to(self.device)
+        with torch.no_grad(), self._dropping(batch):
+            last, seen = inner.read(
+                self.backbone, batch.input_ids.to(self.device), real, self.looks
+            )
+            states = last[real]
+        return replace(
+            _signal(states if self.keeps_hidden else self.head(states), batch, scored,
+                    self._head()),
+            seen=seen,
+        )  # fmt: skip
+
+    @contextmanager
+    def _dropping(self, batch: Batch) -> Iterator[None]:
+        """Dropout on for a while, drawn from a seed of this batch's; weights stay as they are."""
+        if not self.dropout:
+            yield
+            return
+        layers = [m for m in self.backbone.modules() if isinstance(m, torch.nn.Dropout)]
+        before = [layer.p for layer in layers]
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(np.random.SeedSequence(
+                [self.seed, batch.draw, batch.index, 0x64726F70]).generate_state(1)[0]))
+            try:
+                for layer in layers:
+                    layer.p = self.dropout
+                self.backbone.train()
+                yield
+            finally:
+                self.backbone.eval()
+                for layer, p in zip(layers, before, strict=True):
+                    layer.p = p
 
     def _head(self) -> Callable[[Tensor], Tensor] | None:
         return self.head if self.keeps_hidden else None
@@ -158,7 +210,10 @@ def cache_key(teacher: LiveTeacher, batches: list[Batch]) -> str:
     digest = hashlib.sha256()
     config = {k: v for k, v in teacher.model.config.to_dict().items() if not k.startswith("_")}
     # The number of threads and the release decide the last bits of a sum.
-    run_time = [FORMAT, torch.__version__, torch.get_num_threads(), str(teacher.device.type)]
+    attention = getattr(teacher.model.config, "_attn_implementation", None)
+    run_time = [
+        FORMAT, torch.__version__, torch.get_num_threads(), str(teacher.device.type), attention,
+    ]  # fmt: skip
     digest.update(json.dumps([config, run_time], sort_keys=True, default=str).encode())
     digest.update(models.fingerprint(teacher.model).encode())
     for batch in batches:

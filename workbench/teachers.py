@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench import corpora, export, metrics, models, pair_teachers, recipes, storage
+from workbench import (
+    corpora,
+    export,
+    masked_teachers,
+    metrics,
+    models,
+    pair_teachers,
+    recipes,
+    storage,
+)
 from workbench.corpora import Batch
 from workbench.distiller import Distiller, Schedule
 from workbench.errors import UsageError, WorkbenchError
@@ -64,6 +73,16 @@ PLANS = {
         weight_decay=0.01,
         validation_sequences=6000,
         evaluations=5,
+    ),
+    "biobert": Plan(
+        recipe=masked_teachers.RECIPE,
+        steps=14_000,
+        batch_size=64,
+        learning_rate=1e-3,
+        warmup=300,
+        weight_decay=0.01,
+        validation_sequences=2000,
+        evaluations=14,
     ),
 }
 #: Steps on a user's file by default: about as long as a lecture's break.
@@ -124,6 +143,10 @@ def teach(
                 progress=progress,
             )  # fmt: skip
             figures, about = trained.figures, trained.architecture
+        elif task == "fill-mask":
+            figures, about = masked_teachers.train(
+                plan, place, data=data, column=column, steps=steps, seed=seed, progress=progress
+            )
         else:
             wanted = FILE_STEPS if steps is None and data else steps
             now = replace(
@@ -259,6 +282,8 @@ _CARD_ROWS = (
     ("steps", "steps", "{:,}"),
     ("perplexity", "held-out perplexity", "{:.4f}"),
     ("perplexity_per_residue", "held-out perplexity per residue", "{:.4f}"),
+    ("top1", "hidden words that it puts first", "{:.4f}"),
+    ("top5", "hidden words among its first five", "{:.4f}"),
     ("accuracy", "held-out accuracy", "{:.4f}"),
     ("f1", "held-out F1", "{:.4f}"),
     ("matthews", "held-out Matthews correlation", "{:.4f}"),

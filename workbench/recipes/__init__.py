@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from workbench.errors import UsageError
-from workbench.recipes import pmhc, protgpt2
+from workbench.recipes import biobert, pmhc, protgpt2
 from workbench.recipes.recipe import Recipe, Scale, Shape, Variant
 
 __all__ = ["Recipe", "Scale", "Shape", "Variant", "get", "names"]
 
-_RECIPES: dict[str, Recipe] = {r.name: r for r in (*protgpt2.RECIPES, *pmhc.RECIPES)}
+_RECIPES: dict[str, Recipe] = {
+    r.name: r for r in (*protgpt2.RECIPES, *pmhc.RECIPES, *biobert.RECIPES)
+}
 
 
 def names(task: str | None = None) -> list[str]:

@@ -12,13 +12,24 @@ VARIANTS = ("corrected", "as-published", "as-coded")
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a model: everything of a configuration that sets its parameter count."""
+    """Size of a model: everything of a configuration that sets its parameter count.
+
+    Attributes:
+        layers: of attention and feed-forward net.
+        heads: of attention.
+        width: of the hidden states.
+        positions: longest input, tokens.
+        vocabulary: tokens.
+        feed_forward: width of the inner layer of the feed-forward net; None for four times
+            the width, as nearly everywhere.
+    """
 
     layers: int
     heads: int
     width: int
     positions: int
     vocabulary: int
+    feed_forward: int | None = None
 
 
 @dataclass(frozen=True)
@@ -29,11 +40,19 @@ class Variant:
         name: one of `VARIANTS`.
         objective: its loss, every convention spelled out.
         source: where this reading comes from.
+        temperature: T of this reading; None for the recipe's.
+        copies_head: where layers are copied, whether what is above them is copied, too; the
+            tables of tokens and positions are.
+        teacher_dropout: rate at which the teacher drops entries while it answers; 0 as it should
+            be, 0.1 where a script leaves a BERT in training mode.
     """
 
     name: str
     objective: Objective
     source: str
+    temperature: float | None = None
+    copies_head: bool = True
+    teacher_dropout: float = 0.0
 
 
 @dataclass(frozen=True)

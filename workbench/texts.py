@@ -1,0 +1,161 @@
+"""Sentences: from a world or a user's text to rows for a masked language model.
+
+    source → `load` → `TextCorpus` → `tokenise` → rows of word pieces → `corpora.make_batches`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench import sources
+from workbench.corpora import HELD_OUT, Rows, held_out
+from workbench.errors import WorkbenchError
+from workbench.worlds import biomedical
+from workbench.worlds.biomedical import Sentence
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BIOMEDICAL_WORLD = "world:biomedical"
+EXPECTED = sources.Expected(
+    what="sentences, one a line",
+    world=BIOMEDICAL_WORLD,
+    hub_example="MedRAG/pubmed",
+    columns=("text", "sentence", "abstract", "content"),
+)
+#: Seeds of the built-in data, the same for every run, so that runs can be compared.
+TRAIN_SEED, HELD_OUT_SEED = 4_000_001, 4_000_002
+
+
+@dataclass(frozen=True)
+class TextCorpus:
+    """Sentences to learn from and sentences to be judged by.
+
+    Attributes:
+        source: what was given.
+        train: texts to learn from.
+        validation: held out; empty if the source has too few lines to hold some out (then rows
+            are held out, see `tokenise_split`).
+        notes: sentences about what was left out, for the user.
+        tagged: the same sentences with their entities, (train, validation); None of a text
+            whose truth is not known.
+    """
+
+    source: str
+    train: list[str]
+    validation: list[str]
+    notes: tuple[str, ...] = ()
+    tagged: tuple[list[Sentence], list[Sentence]] | None = None
+
+    @property
+    def has_oracle(self) -> bool:
+        """Whether the truth about these sentences is known."""
+        return self.tagged is not None
+
+
+def load(
+    source: str,
+    *,
+    train_sentences: int | None = None,
+    validation_sentences: int = 500,
+    column: str | None = None,
+) -> TextCorpus:
+    """Read a source and hold a part of it out.
+
+    Args:
+        source: ``world:biomedical``, a file (text, CSV, Parquet), or an id on the hub.
+        train_sentences: how many to draw from the world; most lines to take from elsewhere.
+        validation_sentences: how many to draw from the world.
+        column: which column of a table holds the texts.
+
+    Raises:
+        WorkbenchError: if the source is missing, empty, unreadable or holds no words.
+    """
+    if source == BIOMEDICAL_WORLD:
+        train = biomedical.sample(train_sentences or 4000, TRAIN_SEED)
+        validation = biomedical.sample(validation_sentences, HELD_OUT_SEED)
+        return TextCorpus(
+            source, [s.text for s in train], [s.text for s in validation], (), (train, validation)
+        )
+    records = sources.read(source, column, EXPECTED)[:train_sentences]
+    lines = [" ".join(record.split()) for record in records]
+    kept = [line for line in lines if any(c.isalnum() for c in line)]
+    if not kept:
+        raise WorkbenchError(
+            f"{source} holds no words ({len(records)} lines read); expected {EXPECTED.what}"
+        )
+    notes = []
+    if len(kept) < len(lines):
+        notes.append(f"{source}: {len(lines) - len(kept):,} lines without a word left out")
+    apart = [line for line in kept if held_out(line)]
+    rest = [line for line in kept if not held_out(line)]
+    if len(kept) < HELD_OUT or not apart or not rest:
+        apart, rest = [], kept
+    return TextCorpus(source, rest, apart, tuple(notes))
+
+
+def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, positions: int) -> Rows:
+    """Texts as rows of at most ``positions`` tokens, each between ``[CLS]`` and ``[SEP]``.
+
+    A longer text is cut between words into several rows, one word that is longer than a row
+    between its pieces. Nothing is lost.
+
+    Args:
+        texts: sentences or abstracts.
+        tokenizer: a fast one, the model's.
+        positions: most tokens in a row, at least 3.
+    """
+    rows: list[np.ndarray] = []
+    words = 0
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    if texts:
+        # Quietly: it would warn of texts beyond the model's length, and they are cut below.
+        encoded = tokenizer(
+            list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
+        )
+        for number, ids in enumerate(encoded["input_ids"]):
+            word_of = encoded.word_ids(number)
+            words += len(set(word_of))
+            rows += [
+                np.array([first, *ids[part], last], dtype=np.int64)
+                for part in _parts(word_of, positions - 2)
+            ]
+    return Rows(rows, words)
+
+
+def tokenise_split(
+    corpus: TextCorpus, tokenizer: PreTrainedTokenizerBase, positions: int
+) -> tuple[Rows, Rows]:
+    """Training and held-out rows; with too few lines, the last tenth of all rows is held out.
+
+    Raises:
+        WorkbenchError: if there is only one row.
+    """
+    train = tokenise(corpus.train, tokenizer, positions)
+    validation = tokenise(corpus.validation, tokenizer, positions)
+    if len(validation):
+        return train, validation
+    held = max(1, len(train) // HELD_OUT)
+    if len(train) <= held:
+        raise WorkbenchError(
+            f"{corpus.source} makes one row of {positions} tokens only; expected at least two, "
+            "one to train on and one to hold out"
+        )
+    return Rows(train.tokens[:-held], train.residues), Rows(train.tokens[-held:], train.residues)
+
+
+def _parts(word_of: Sequence[int | None], longest: int) -> Iterator[slice]:
+    """Stretches of at most ``longest`` pieces that end where a word ends, if one does."""
+    start = 0
+    while start < len(word_of):
+        end = min(start + longest, len(word_of))
+        cut = end
+        while end < len(word_of) and cut > start and word_of[cut] == word_of[cut - 1]:
+            cut -= 1
+        end = cut if cut > start else end
+        yield slice(start, end)
+        start = end
