@@ -20,6 +20,7 @@ def run(what: str) -> dict[str, Any]:
         "import": import_time,
         "seeds": seeds,
         "sizes": pmhc_sizes,
+        "mlm-head": mlm_head,
     }
     if what not in benchmarks:
         raise UsageError(f"there is no benchmark {what!r}; expected {' or '.join(benchmarks)}")
@@ -146,6 +147,13 @@ def seeds(count: int = 4) -> dict[str, Any]:
             )
         found[f"{variant}, least"] = min(gains)
     return found
+
+
+def mlm_head() -> dict[str, Any]:
+    """The vocabulary head at hidden positions only, against everywhere; see `mlm_head.measure`."""
+    from workbench import mlm_head
+
+    return mlm_head.measure()
 
 
 def pmhc_sizes() -> dict[str, Any]:

@@ -29,6 +29,9 @@ Data = Annotated[
         "file with the columns peptide, allele, label."
     ),
 ]
+WholeWords = Annotated[
+    bool, typer.Option("--whole-words", help="Hide all pieces of a word or none (fill-mask).")
+]
 Alleles = Annotated[
     str | None,
     typer.Option(help="Table of HLA pseudo-sequences, for pairs with alleles not built in."),
@@ -95,10 +98,17 @@ def distill(
         str | None,
         typer.Option(
             help="How the student starts: random, or with layers of its teacher: 2i, 2i+1, "
-            "distilbert, first, last, spaced (first:4 for four layers), or a map such as 0,2,4,6; "
-            "by default as the recipe says."
+            "distilbert, first, last, spaced, uniform (first:4 for four layers), or a map such as "
+            "0,2,4,6; by default as the recipe says."
         ),
     ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            help="Which teacher layers hidden and attention terms imitate: a map as for --init."
+        ),
+    ] = None,
+    whole_words: WholeWords = False,
     batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     cached: Annotated[
@@ -114,8 +124,8 @@ def distill(
     results = runs.distill(
         name, run, variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
         seed=seed, teacher=teacher, data=data, column=column, alleles=alleles, init=init,
-        batch_size=batch_size, learning_rate=learning_rate, cached=cached,
-        checkpoint_every=checkpoint_every,
+        match=match, whole_words=whole_words, batch_size=batch_size, learning_rate=learning_rate,
+        cached=cached, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     _print_results(results, as_json)
 
@@ -169,7 +179,7 @@ def evaluate(
 
 @app.command()
 def teach(
-    name: Annotated[str, typer.Argument(help="Name of a classroom teacher: protgpt2 or pmhc.")],
+    name: Annotated[str, typer.Argument(help="A classroom teacher: protgpt2, pmhc or biobert.")],
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="Directory to save the teacher in.")] = None,
     steps: Steps = None,
@@ -197,7 +207,9 @@ def teach(
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="step, world, import, seeds or sizes.")] = "step",
+    what: Annotated[
+        str, typer.Argument(help="step, world, import, seeds, sizes or mlm-head.")
+    ] = "step",
     as_json: Json = False,
 ) -> None:
     """The speed measurements that the README quotes."""

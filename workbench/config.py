@@ -28,6 +28,9 @@ class RunConfig:
         data: world, file or hub id.
         column: of a table of sequences; None looks for the usual names.
         alleles: table of pseudo-sequences of HLA molecules; None takes the built-in one.
+        match: which teacher layers the hidden and attention terms hold the student's layers
+            against, as `layer_maps.parse` reads it; None takes the recipe's map.
+        whole_words: hide all pieces of a word or none, where words are hidden.
         init: how the student starts: ``random``, or a layer map as `layer_maps.parse` reads it.
             With a map the student is as wide as its teacher, with as many layers as the map has.
         batch_size: sequences a step.
@@ -53,6 +56,8 @@ class RunConfig:
     data: str
     column: str | None
     alleles: str | None
+    match: str | None
+    whole_words: bool
     init: str
     batch_size: int
     learning_rate: float
@@ -75,6 +80,13 @@ class RunConfig:
         except ValueError as error:
             raise UsageError(str(error)) from error
         layer_maps.check(self.init)
+        if self.match is not None:
+            if not recipe.variant(self.variant).objective.looks_inside:
+                raise UsageError(
+                    f"--match is for recipes that compare layers; {self.recipe} ({self.variant}) "
+                    "compares none"
+                )
+            layer_maps.check(self.match)
         for name in (
             "steps", "batch_size", "validation_sequences", "log_every", "evaluate_every",
             "checkpoint_every",
@@ -121,6 +133,8 @@ class RunConfig:
         data: str | None = None,
         column: str | None = None,
         alleles: str | None = None,
+        match: str | None = None,
+        whole_words: bool = False,
         init: str | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
@@ -135,7 +149,7 @@ class RunConfig:
             UsageError: naming the first value that is out of range.
         """
         recipe = recipes.get(name)
-        own = recipe.scale(scale)
+        own, chosen = recipe.scale(scale), recipe.variant(variant)
         steps = own.steps if steps is None else steps
         data = data or own.data_source
         # A number of sequences belongs to the built-in source; a user's file is taken whole.
@@ -144,7 +158,7 @@ class RunConfig:
             recipe=name,
             variant=variant,
             scale=scale,
-            temperature=recipe.temperature if temperature is None else float(temperature),
+            temperature=float(_first(temperature, chosen.temperature, recipe.temperature)),
             alpha=recipe.alpha if alpha is None else float(alpha),
             steps=steps,
             seed=seed,
@@ -152,6 +166,8 @@ class RunConfig:
             data=data,
             column=column,
             alleles=alleles,
+            match=match,
+            whole_words=whole_words,
             init=recipe.init if init is None else init,
             batch_size=own.batch_size if batch_size is None else batch_size,
             learning_rate=own.learning_rate if learning_rate is None else float(learning_rate),
@@ -166,3 +182,8 @@ class RunConfig:
             evaluate_every=max(1, steps // own.evaluations),
             checkpoint_every=max(1, steps // 12) if checkpoint_every is None else checkpoint_every,
         )
+
+
+def _first(*values: float | None) -> float:
+    """The first that is given."""
+    return next(value for value in values if value is not None)

@@ -61,7 +61,10 @@ def evaluate_model(source: str, config: RunConfig) -> dict[str, Any]:
         student.config.max_position_embeddings, teacher_model.config.max_position_embeddings
     )
     _, validation = task.rows(corpus, tokenizer, student, block)
-    batches = corpora.make_batches(validation, config.batch_size, task.pad(tokenizer))
+    masker = task.masker(tokenizer, student, whole_words=config.whole_words)
+    batches = task.held_out(
+        corpora.make_batches(validation, config.batch_size, task.pad(tokenizer)), masker
+    )
     judged = Judged(
         corpus=corpus,
         tokenizer=tokenizer,

@@ -84,7 +84,11 @@ class Initialisation:
 
 @torch.no_grad()
 def initialise(
-    student: nn.Module, teacher: nn.Module, layer_map: Sequence[int | None] | None
+    student: nn.Module,
+    teacher: nn.Module,
+    layer_map: Sequence[int | None] | None,
+    *,
+    copies_head: bool = True,
 ) -> Initialisation:
     """Copy a teacher's layers into a student; embeddings, final norm and head where they fit.
 
@@ -96,6 +100,8 @@ def initialise(
         teacher: not changed; shares no storage with the student afterwards.
         layer_map: teacher layer for each student layer, None for a layer that stays random;
             None instead of a map copies nothing at all.
+        copies_head: False leaves what is above the base model random, as where a start was saved
+            without its head; what is tied to a table of the base model comes with it.
 
     Returns:
         The origin of every tensor.
@@ -123,6 +129,8 @@ def initialise(
     plan: list[tuple[Tensor, Tensor | None, TensorOrigin]] = []
     for name, parameter in own.items():
         source = _source(name, place, teacher_place, layer_map, student, teacher)
+        if not copies_head and not name.startswith(f"{student.base_model_prefix}."):
+            source = None
         found = None if source is None else theirs.get(source)
         in_layer = name.startswith(f"{place}.")
         if in_layer and source is not None and found is None:

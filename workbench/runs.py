@@ -1,8 +1,8 @@
 """A run is a directory; `distill` makes one, `resume` goes on with one.
 
 Student and baseline are trained side by side on the same batches. Everything
-random is a function of (seed, step), so a run that is killed anywhere goes on
-from its checkpoint to the same bytes.
+random, hidden words too, is a function of (seed, step), so a run that is killed
+anywhere goes on from its checkpoint to the same bytes.
 """
 
 from __future__ import annotations
@@ -173,8 +173,8 @@ def _train(
         for index in batches:
             if should_stop():
                 raise KeyboardInterrupt
-            batch = shop.train_batches[index]
             step = student.step_number + 1
+            batch = shop.batch(index, step)
             due = step % config.evaluate_every == 0 or step == config.steps
             logged = due or step % config.log_every == 0
             ledger = student.ledger(batch) if logged else None

@@ -34,7 +34,8 @@ class Runtime:
         latency_ms: median time to score one sequence, ms.
         latency_p95_ms: 95th percentile of the same, ms.
         throughput: scored tokens/s at each batch size.
-        generation_seconds: median time for 10 sequences of 100 tokens, s; None of a classifier.
+        generation_seconds: median time for 10 sequences of 100 tokens, s; None where nothing is
+            generated.
         peak_memory_mb: weights plus the largest working memory while scoring a batch
             of 32, MB (10⁶ bytes).
     """
@@ -65,8 +66,8 @@ def measure(model, rows: Rows, *, seconds: float = 1.0) -> Runtime:
 
 
 @torch.no_grad()
-def measure_classifier(model, rows: Rows, *, seconds: float = 1.0) -> Runtime:
-    """Measure a classifier on held-out rows; its tokens are those that it reads.
+def measure_reader(model, rows: Rows, *, seconds: float = 1.0) -> Runtime:
+    """Measure a classifier or a masked language model; its tokens are those that it reads.
 
     Args:
         model: in eval mode.
@@ -177,7 +178,7 @@ def seconds_of(call: Callable[[], object], repeats: int = 5, warmup: int = 1) ->
 
 
 def _score(model, ids: Tensor) -> None:
-    if models.is_classifier(model):
+    if reads_both_ways(model):
         mask = (ids != model.config.pad_token_id).long()
         torch.softmax(model(input_ids=ids, attention_mask=mask).logits, dim=-1)
     else:
@@ -200,7 +201,12 @@ def _batch(rows: Rows, members: Sequence[int], model) -> Tensor:
 def _filler(model) -> int:
     """Token that rows are filled up with."""
     config = model.config
-    return config.pad_token_id if models.is_classifier(model) else config.eos_token_id
+    return config.pad_token_id if reads_both_ways(model) else config.eos_token_id
+
+
+def reads_both_ways(model) -> bool:
+    """Whether a model sees all of a row at once, so that padding has to be hidden from it."""
+    return models.is_classifier(model) or models.is_masked(model)
 
 
 def _repeat(

@@ -104,7 +104,7 @@ def _judge(shop, model) -> tuple[dict[str, Any], Judgement]:
     figures = {
         "layers": model.config.num_hidden_layers,
         "parameters": models.parameters(model),
-        "latency_ms": runtime.measure_classifier(model, shop.validation, seconds=0.5).latency_ms,
+        "latency_ms": runtime.measure_reader(model, shop.validation, seconds=0.5).latency_ms,
         "f1": scores.f1,
         "interval": [interval.low, interval.high],
         "auc": scores.auc,

@@ -1,6 +1,6 @@
 """Sentences: from a world or a user's text to rows for a masked language model.
 
-    source → `load` → `TextCorpus` → `tokenise` → rows of word pieces → `corpora.make_batches`
+source → `load` → `TextCorpus` → `tokenise` → rows of word pieces → `corpora.make_batches`
 """
 
 from __future__ import annotations

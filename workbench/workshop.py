@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workbench import corpora, layer_maps, models, recipes, tasks
+from workbench import corpora, inner, layer_maps, models, recipes, tasks
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.distiller import Distiller, Schedule
+from workbench.inner import Matcher
 from workbench.layer_maps import LayerMap
+from workbench.masking import Masker
+from workbench.objective import Objective
 from workbench.progress import Progress
 from workbench.teacher_cache import LiveTeacher, Teacher, open_cache
 
@@ -26,6 +29,8 @@ class Workshop:
         validation: rows, and ``validation_batches`` made of them.
         teacher: what the teacher says about the training batches.
         validation_teacher: what it says about the held-out ones.
+        masker: hides tokens of the training batches, anew at every step; None where none are.
+        seed: of the masks.
         student: learns from teacher and labels.
         baseline: the same student from the same start, from the same batches, labels only.
     """
@@ -39,8 +44,21 @@ class Workshop:
     validation_batches: list[Batch]
     teacher: Teacher
     validation_teacher: Teacher
+    masker: Masker | None
+    seed: int
     student: Distiller
     baseline: Distiller
+
+    def batch(self, index: int, step: int) -> Batch:
+        """Training batch number ``index`` as it is learned from at ``step``, from 1.
+
+        With hidden tokens, these are a function of seed, step and batch: a run that goes on from
+        a checkpoint hides the same ones.
+        """
+        batch = self.train_batches[index]
+        if self.masker is None:
+            return batch
+        return replace(self.masker.mask(batch, seed=self.seed, draw=step), draw=step)
 
 
 def prepare(config: RunConfig, progress: Progress) -> Workshop:
@@ -64,19 +82,30 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     train, validation = task.rows(corpus, tokenizer, teacher_model, shape.positions)
     pad = task.pad(tokenizer)
     train_batches = corpora.make_batches(train, config.batch_size, pad)
-    validation_batches = corpora.make_batches(validation, config.batch_size, pad)
-
-    live = LiveTeacher(teacher_model, accelerator.device)
-    progress.stage("asking the teacher")
-    validation_teacher = open_cache(live, validation_batches)
-    teacher: Teacher = live
-    if config.cached:
-        teacher = open_cache(
-            live, train_batches, progress=lambda done, total: progress.advance(done, total, {})
-        )
+    masker = task.masker(tokenizer, teacher_model, whole_words=config.whole_words)
+    validation_batches = task.held_out(
+        corpora.make_batches(validation, config.batch_size, pad), masker
+    )
     recipe = recipes.get(config.recipe)
     scale = recipe.scale(config.scale)
     variant = recipe.variant(config.variant)
+    objective = _matched(variant.objective, config.match)
+
+    live = LiveTeacher(
+        teacher_model,
+        accelerator.device,
+        looks=inner.looks(objective),
+        dropout=variant.teacher_dropout,
+        seed=config.seed,
+    )
+    progress.stage("asking the teacher")
+    validation_teacher = open_cache(live, validation_batches)
+    teacher: Teacher = live
+    # What is hidden changes from step to step, and with it what the teacher says.
+    if config.cached and masker is None:
+        teacher = open_cache(
+            live, train_batches, progress=lambda done, total: progress.advance(done, total, {})
+        )
 
     def build() -> object:
         if layer_map is None:
@@ -86,14 +115,20 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
         else:
             student = models.build_like(teacher_model, shape.layers, seed=config.seed)
             copied = layer_map if layer_maps.copies(config.init) else None
-            reports.append(models.initialise(student, teacher_model, copied))
+            reports.append(
+                models.initialise(student, teacher_model, copied, copies_head=variant.copies_head)
+            )
         return student
 
     reports: list[models.Initialisation] = []
 
     def distiller(objective, teacher, alpha) -> Distiller:
+        student = build()
+        matcher = None
+        if teacher is not None and objective.looks_inside:
+            matcher = Matcher(objective, student.config, teacher_model.config, seed=config.seed)
         return Distiller(
-            build(),
+            student,
             objective,
             teacher,
             temperature=config.temperature,
@@ -102,6 +137,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
             schedule=Schedule(config.steps, config.warmup),
             weight_decay=config.weight_decay,
             accelerator=accelerator,
+            matcher=matcher,
         )
 
     shop = Workshop(
@@ -114,7 +150,9 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
         validation_batches=validation_batches,
         teacher=teacher,
         validation_teacher=validation_teacher,
-        student=distiller(variant.objective, teacher, config.alpha),
+        masker=masker,
+        seed=config.seed,
+        student=distiller(objective, teacher, config.alpha),
         # The baseline always learns the right labels, whatever the variant does to its own.
         baseline=distiller(recipe.variant("corrected").objective, None, 1.0),
     )
@@ -123,6 +161,18 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     models.check_frozen(teacher_model, shop.student.student)
     models.check_frozen(teacher_model, shop.baseline.student)
     return shop
+
+
+def _matched(objective: Objective, layers: str | None) -> Objective:
+    """The objective with another map for the terms that compare layers."""
+    if layers is None:
+        return objective
+    hidden, attention = objective.hidden, objective.attention
+    return replace(
+        objective,
+        hidden=None if hidden is None else replace(hidden, layers=layers),
+        attention=None if attention is None else replace(attention, layers=layers),
+    )
 
 
 def student_shape(

@@ -44,7 +44,7 @@ def run_figures(
             figures["motifs"] = binding.motifs_figure(motifs)
         return figures
     figures["perplexity"] = perplexity_figure(lines, results, formula)
-    if results["student"]["amino_acids"]:
+    if results["student"].get("amino_acids"):
         figures["amino_acids"] = amino_acid_figure(results)
     return figures
 
@@ -138,7 +138,8 @@ def ledger_figure(lines: Sequence[dict[str, Any]], formula: str = "") -> Figure:
     steps = [line["step"] for line in logged]
     names = {
         "hard": "labels (hard loss)", "soft": "teacher (soft loss)",
-        "cosine": "teacher (cosine)",
+        "cosine": "teacher (cosine)", "hidden": "teacher (hidden states)",
+        "attention": "teacher (attention)",
     }  # fmt: skip
     terms = [name for name in names if logged and name in logged[0]["ledger"]]
     for name in terms:
@@ -154,22 +155,25 @@ def ledger_figure(lines: Sequence[dict[str, Any]], formula: str = "") -> Figure:
     left.set_ylabel("weight × loss (nats)")
     left.legend(frameon=False)
     shares = [1 - line["ledger"]["hard"]["share"] for line in logged]
-    soft = [line["ledger"]["soft"]["share"] for line in logged]
-    right.fill_between(steps, soft, 0, color=COLOURS["soft"], alpha=0.9, linewidth=0)
-    if "cosine" in terms:
-        right.fill_between(steps, shares, soft, color=COLOURS["cosine"], alpha=0.9, linewidth=0)
-    right.fill_between(steps, 1, shares, color=COLOURS["hard"], alpha=0.9, linewidth=0)
-    right.set_ylim(0, 1)
     if steps:
         right.set_xlim(steps[0], max(steps[-1], steps[0] + 1))
-        middle, own = shares[len(shares) // 2], soft[len(soft) // 2]
-        centre = (steps[0] + steps[-1]) / 2
-        parts = [("teacher", 0.0, own), ("cosine", own, middle), ("labels", middle, 1.0)]
-        for text, low, high in parts:
-            if high - low > 0.1:
-                right.text(centre, (low + high) / 2, text, ha="center", va="center", fontsize=13)
+    right.set_ylim(0, 1)
+    low = [0.0] * len(logged)
+    # What comes from the teacher below, labels on top.
+    for name in (*terms[1:], *terms[:1]):
+        entries = [line["ledger"][name]["share"] for line in logged]
+        high = [a + b for a, b in zip(low, entries, strict=True)]
+        right.fill_between(steps, high, low, color=COLOURS[name], alpha=0.9, linewidth=0)
+        middle = len(steps) // 2
+        if high[middle] - low[middle] > 0.1:
+            right.text(
+                (steps[0] + steps[-1]) / 2, (low[middle] + high[middle]) / 2, _SHORT_NAMES[name],
+                ha="center", va="center", fontsize=13,
+            )  # fmt: skip
+        low = high
     right.set_xlabel("step")
-    reach = "parameters" if "last hidden" in formula else "logits"
+    by_parameters = "last hidden" in formula or "[layers" in formula
+    reach = "parameters" if by_parameters else "logits"
     right.set_ylabel(f"share of the gradient on the {reach}")
     set_title(figure, left, "Loss ledger")
     right.set_title(
@@ -253,7 +257,14 @@ def variants_figure(results: dict[str, dict[str, Any]]) -> Figure:
 
 # ---------------------------------------------------------------------- parts
 
-_TERM_STYLES = {"hard": ("--", "s"), "soft": ("-", "o"), "cosine": (":", "^")}
+_TERM_STYLES = {
+    "hard": ("--", "s"), "soft": ("-", "o"), "cosine": (":", "^"), "hidden": ("-.", "D"),
+    "attention": ("-", "v"),
+}  # fmt: skip
+_SHORT_NAMES = {
+    "hard": "labels", "soft": "teacher", "cosine": "cosine", "hidden": "hidden states",
+    "attention": "attention",
+}  # fmt: skip
 
 
 def _reference(name: str, results: dict[str, Any]) -> float | None:
@@ -264,7 +275,9 @@ def _reference(name: str, results: dict[str, Any]) -> float | None:
 
 def _uniform(results: dict[str, Any]) -> float | None:
     """Perplexity of guessing evenly over the oracle's symbols; unknown without one."""
-    return len(AMINO_ACIDS) + 1.0 if results["oracle"]["perplexity"] is not None else None
+    if results["oracle"].get("amino_acids") is None:
+        return None
+    return len(AMINO_ACIDS) + 1.0
 
 
 def _short(value: float) -> str:

@@ -29,6 +29,8 @@ COLOURS = {
     "hard": "#E69F00",
     "soft": "#56B4E9",
     "cosine": "#CC79A7",
+    "hidden": "#F0E442",
+    "attention": "#009E73",
 }
 STYLES = {"oracle": ":", "teacher": "--", "student": "-", "baseline": "-", "uniform": "-."}
 MARKERS = {"student": "o", "baseline": "s"}

@@ -93,9 +93,7 @@ RECIPES = (
         temperature=2.0,
         alpha=2 / 7,
         init="2i",
-        scales=_scales(
-            _HALF, _PAPER_HALF, learning_rate=1e-3, warmup=5000, weight_decay=0.0
-        ),
+        scales=_scales(_HALF, _PAPER_HALF, learning_rate=1e-3, warmup=5000, weight_decay=0.0),
         variants={
             "corrected": Variant(
                 "corrected",
@@ -125,9 +123,7 @@ RECIPES = (
         temperature=1.0,
         alpha=0.0,
         init="random",
-        scales=_scales(
-            _TINY, _PAPER_TINY, learning_rate=3e-3, warmup=10_000, weight_decay=1e-4
-        ),
+        scales=_scales(_TINY, _PAPER_TINY, learning_rate=3e-3, warmup=10_000, weight_decay=1e-4),
         variants={
             "corrected": Variant(
                 "corrected",
@@ -164,9 +160,7 @@ RECIPES = (
         temperature=2.0,
         alpha=1 / 6,
         init="2i+1",
-        scales=_scales(
-            _HALF, _PAPER_HALF, learning_rate=1e-3, warmup=5000, weight_decay=1e-4
-        ),
+        scales=_scales(_HALF, _PAPER_HALF, learning_rate=1e-3, warmup=5000, weight_decay=1e-4),
         variants={
             "corrected": Variant(
                 "corrected",

@@ -1,4 +1,4 @@
-"""What differs between generating and classifying: data, models, figures of merit.
+"""What differs between generating, classifying and telling hidden words: data, models, figures.
 
 Everything else (objective, distiller, runs) is the same for all tasks.
 """
@@ -19,9 +19,10 @@ def of(recipe: str) -> Task:
         UsageError: if there is no recipe of that name.
     """
     from workbench.tasks.classification import Classification
+    from workbench.tasks.fill_mask import FillMask
     from workbench.tasks.generation import Generation
 
-    tasks = {task.name: task for task in (Generation(), Classification())}
+    tasks = {task.name: task for task in (Generation(), Classification(), FillMask())}
     return tasks[recipes.get(recipe).task]
 
 
@@ -39,6 +40,6 @@ def recipe_for(architectures: list[str]) -> str:
             return name
     raise UsageError(
         f"no recipe has models such as {' '.join(architectures) or 'one of unnamed architecture'}; "
-        "expected a causal language model (…LMHeadModel or …ForCausalLM) or a classifier "
-        "(…ForSequenceClassification)"
+        "expected a causal language model (…LMHeadModel or …ForCausalLM), a masked one "
+        "(…ForMaskedLM) or a classifier (…ForSequenceClassification)"
     )

@@ -7,12 +7,12 @@ from typing import Any
 from workbench import binding, classification, classifiers, models, pairs, runtime
 from workbench.binding import Judgement
 from workbench.config import RunConfig
-from workbench.corpora import Rows
+from workbench.corpora import Batch, Rows
 from workbench.errors import UsageError
 from workbench.headline import F1
 from workbench.pairs import PairCorpus
 from workbench.recipes.recipe import Scale, Shape
-from workbench.tasks.generation import ROW_NAMES, fill_runtime
+from workbench.tasks.generation import ROW_NAMES, fill_runtime, refuse_whole_words
 from workbench.tasks.task import ROW_KEYS, Judged
 
 EXTRA_KEYS = (
@@ -61,6 +61,14 @@ class Classification:
     def pad(self, tokenizer) -> int:
         """The padding token."""
         return tokenizer.pad_token_id
+
+    def masker(self, tokenizer, model, *, whole_words: bool) -> None:
+        """Nothing is hidden."""
+        refuse_whole_words(whole_words, self.name)
+
+    def held_out(self, batches: list[Batch], masker: None) -> list[Batch]:
+        """As they are."""
+        return batches
 
     def build(self, shape: Shape, scale: Scale, *, seed: int, tokenizer, like):
         """A BERT."""
@@ -126,7 +134,7 @@ class Classification:
             row.update(binding.report(answers[name], unseen))
             if name != "baseline":
                 row["motifs"] = _believed_motifs(model, judged.tokenizer, corpus)
-                fill_runtime(row, runtime.measure_classifier(model, judged.validation))
+                fill_runtime(row, runtime.measure_reader(model, judged.validation))
             if name != "teacher" and "teacher" in logits:
                 near = binding.fidelity(logits["teacher"], logits[name])
                 row["kl_to_teacher"], row["agreement"] = near.kl_to_teacher, near.agreement

@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench import corpora, metrics, models, runtime
 from workbench.config import RunConfig
-from workbench.corpora import Corpus, Rows
+from workbench.corpora import Batch, Corpus, Rows
 from workbench.errors import UsageError
 from workbench.headline import PERPLEXITY
 from workbench.metrics import Quality
@@ -52,6 +52,14 @@ class Generation:
         """The end-of-text token."""
         return tokenizer.eos_token_id
 
+    def masker(self, tokenizer, model, *, whole_words: bool) -> None:
+        """Nothing is hidden: every next token is."""
+        refuse_whole_words(whole_words, self.name)
+
+    def held_out(self, batches: list[Batch], masker: None) -> list[Batch]:
+        """As they are."""
+        return batches
+
     def build(self, shape: Shape, scale: Scale, *, seed: int, tokenizer, like):
         """A GPT-2."""
         model = models.build_causal_lm(
@@ -81,7 +89,7 @@ class Generation:
         result = {name: dict.fromkeys((*ROW_KEYS, "amino_acids")) for name in ROW_NAMES}
         if judged.corpus.has_oracle:
             sequences = judged.corpus.validation["sequence"][:]
-            _fill_quality(result["oracle"], metrics.oracle_quality(sequences))
+            fill_quality(result["oracle"], metrics.oracle_quality(sequences))
             result["oracle"]["amino_acids"] = _world_frequencies()
         compared = (
             ("teacher", judged.teacher_model),
@@ -98,7 +106,7 @@ class Generation:
                 quality = replace(quality, kl_to_teacher=None, agreement=None)
             row = result[name]
             row["parameters"] = models.parameters(model)
-            _fill_quality(row, quality)
+            fill_quality(row, quality)
             generated = metrics.generate_sequences(
                 model, judged.tokenizer, GENERATED, seed=config.seed,
                 longest=min(128, model.config.max_position_embeddings),
@@ -134,6 +142,12 @@ class Generation:
         ]
 
 
+def refuse_whole_words(whole_words: bool, task: str) -> None:
+    """Raise UsageError where nothing is masked."""
+    if whole_words:
+        raise UsageError(f"--whole-words is for fill-mask; nothing is hidden in {task}")
+
+
 def fill_runtime(row: dict[str, Any], measured: Runtime) -> None:
     """Put the figures of a measurement where the results have them."""
     row["latency_ms"] = measured.latency_ms
@@ -144,7 +158,8 @@ def fill_runtime(row: dict[str, Any], measured: Runtime) -> None:
     row["peak_memory_mb"] = measured.peak_memory_mb
 
 
-def _fill_quality(row: dict[str, Any], quality: Quality) -> None:
+def fill_quality(row: dict[str, Any], quality: Quality) -> None:
+    """Put the figures of a quality where the results have them."""
     for name in (
         "perplexity", "perplexity_per_residue", "kl_to_teacher", "agreement", "calibration_error",
     ):  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.headline import Headline
+from workbench.masking import Masker
 from workbench.models import Kind
 from workbench.recipes.recipe import Scale, Shape
 from workbench.teacher_cache import Teacher
@@ -64,6 +65,12 @@ class Task(Protocol):
 
     def pad(self, tokenizer: Any) -> int:
         """Token id that batches are filled up with."""
+
+    def masker(self, tokenizer: Any, model: Any, *, whole_words: bool) -> Masker | None:
+        """What hides tokens of the training batches; None where none are hidden."""
+
+    def held_out(self, batches: list[Batch], masker: Masker | None) -> list[Batch]:
+        """The held-out batches as they are judged."""
 
     def build(self, shape: Shape, scale: Scale, *, seed: int, tokenizer: Any, like: Any) -> Any:
         """A fresh student, for a teacher such as ``like``."""

@@ -286,9 +286,7 @@ class BiomedicalWorld:
             row = min(row, len(table.weights) - 1)
             ids[places] = table.words[row]
             tags[places] = table.tags[row]
-        return Sentence(
-            tuple(self.words[i] for i in ids), tuple(self.tag_names[t] for t in tags)
-        )
+        return Sentence(tuple(self.words[i] for i in ids), tuple(self.tag_names[t] for t in tags))
 
     # ------------------------------------------------------------------ from patterns to readings
 
@@ -405,9 +403,7 @@ class BiomedicalWorld:
             same = [r for r in self.facts["drugs"] if r["class"] == row["class"]]
             return [("drugs", r["name"][0]) for r in same if r is not row]
         if (table, wanted) == ("diseases", "drug"):
-            return [
-                ("drugs", r["name"][0]) for r in self.facts["drugs"] if name in r["indication"]
-            ]
+            return [("drugs", r["name"][0]) for r in self.facts["drugs"] if name in r["indication"]]
         if wanted not in row:
             raise UsageError(f"the {table} of this world have no {wanted!r}")
         kinds = {"class": "classes", "target": "genes", "indication": "diseases",
