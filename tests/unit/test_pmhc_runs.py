@@ -25,8 +25,8 @@ SMALL = {"train_sequences": 96, "validation_sequences": 90, "batch_size": 32}
 def brief():
     """What is tested here is not how fast the machine is."""
     with pytest.MonkeyPatch.context() as patch:
-        measure = partial(runtime.measure_classifier, seconds=0.0)
-        patch.setattr(runtime, "measure_classifier", measure)
+        measure = partial(runtime.measure_reader, seconds=0.0)
+        patch.setattr(runtime, "measure_reader", measure)
         patch.setattr(runtime, "BATCH_SIZES", (1,))
         patch.setattr(classification, "SHOWN_PEPTIDES", 60)
         patch.setattr(
