@@ -108,6 +108,10 @@ def distill(
             help="Which teacher layers hidden and attention terms imitate: a map as for --init."
         ),
     ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(help="A term's weight, such as hidden=0, which takes it out; may be repeated."),
+    ] = None,
     whole_words: WholeWords = False,
     batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
@@ -124,7 +128,7 @@ def distill(
     results = runs.distill(
         name, run, variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
         seed=seed, teacher=teacher, data=data, column=column, alleles=alleles, init=init,
-        match=match, whole_words=whole_words, batch_size=batch_size, learning_rate=learning_rate,
+        match=match, weights=_weights(weight), whole_words=whole_words, batch_size=batch_size, learning_rate=learning_rate,
         cached=cached, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     _print_results(results, as_json)
@@ -256,6 +260,19 @@ def _run(arguments: list[str]) -> int:
     if not arguments:
         return 2
     return status if isinstance(status, int) else 0
+
+
+def _weights(texts: list[str] | None) -> dict[str, float] | None:
+    found = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise UsageError(f"--weight is {text!r}; expected a term and a number, as hidden=0")
+    return found or None
 
 
 def _fail(message: str, status: int) -> int:

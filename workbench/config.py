@@ -30,6 +30,7 @@ class RunConfig:
         alleles: table of pseudo-sequences of HLA molecules; None takes the built-in one.
         match: which teacher layers the hidden and attention terms hold the student's layers
             against, as `layer_maps.parse` reads it; None takes the recipe's map.
+        weights: of terms, by name, instead of the recipe's; None for the recipe's.
         whole_words: hide all pieces of a word or none, where words are hidden.
         init: how the student starts: ``random``, or a layer map as `layer_maps.parse` reads it.
             With a map the student is as wide as its teacher, with as many layers as the map has.
@@ -57,6 +58,7 @@ class RunConfig:
     column: str | None
     alleles: str | None
     match: str | None
+    weights: dict[str, float] | None
     whole_words: bool
     init: str
     batch_size: int
@@ -80,6 +82,15 @@ class RunConfig:
         except ValueError as error:
             raise UsageError(str(error)) from error
         layer_maps.check(self.init)
+        terms = recipe.variant(self.variant).objective.terms()
+        for name, weight in (self.weights or {}).items():
+            if name not in terms:
+                raise UsageError(
+                    f"{self.recipe} ({self.variant}) has no term {name!r}; its terms are "
+                    f"{', '.join(terms)}"
+                )
+            if not (math.isfinite(weight) and weight >= 0):
+                raise UsageError(f"the weight of {name} is {weight}; expected 0 or more")
         if self.match is not None:
             if not recipe.variant(self.variant).objective.looks_inside:
                 raise UsageError(
@@ -134,6 +145,7 @@ class RunConfig:
         column: str | None = None,
         alleles: str | None = None,
         match: str | None = None,
+        weights: dict[str, float] | None = None,
         whole_words: bool = False,
         init: str | None = None,
         batch_size: int | None = None,
@@ -167,6 +179,7 @@ class RunConfig:
             column=column,
             alleles=alleles,
             match=match,
+            weights=dict(weights) if weights else None,
             whole_words=whole_words,
             init=recipe.init if init is None else init,
             batch_size=own.batch_size if batch_size is None else batch_size,

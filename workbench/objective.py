@@ -166,6 +166,8 @@ class Objective:
         combined: what α·hard + (1−α)·soft is multiplied by, so that published weights such as
             2 and 5 stand beside those of the other terms as they were published.
         scores: what is scored.
+        given: weights that stand instead of those above, (name, weight) each: 0 takes a term out
+            and leaves all others as they are.
     """
 
     hard: HardTerm = HardTerm()
@@ -176,6 +178,7 @@ class Objective:
     averaged: bool = False
     combined: float = 1.0
     scores: Scored = "next-token"
+    given: tuple[tuple[str, float], ...] = ()
 
     def rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Which positions of a batch are scored, and against what.
@@ -244,9 +247,9 @@ class Objective:
         """Weight of each term."""
         names = self.terms()
         if self.averaged:
-            return dict.fromkeys(names, 1 / len(names))
+            return {**dict.fromkeys(names, 1 / len(names)), **dict(self.given)}
         combined = {"hard": self.combined * alpha, "soft": self.combined * (1.0 - alpha)}
-        return {**combined, **self.own_terms}
+        return {**combined, **self.own_terms, **dict(self.given)}
 
     def formula(self, temperature: float, alpha: float) -> str:
         """The loss as one line of text with today's numbers in it."""

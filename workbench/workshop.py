@@ -90,6 +90,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     scale = recipe.scale(config.scale)
     variant = recipe.variant(config.variant)
     objective = _matched(variant.objective, config.match)
+    objective = replace(objective, given=tuple((config.weights or {}).items()))
 
     live = LiveTeacher(
         teacher_model,
