@@ -110,7 +110,7 @@ def distill(
     ] = None,
     weight: Annotated[
         list[str] | None,
-        typer.Option(help="A term's weight, such as hidden=0, which takes it out; may be repeated."),
+        typer.Option(help="A term's weight, such as hidden=0, which takes it out; repeatable."),
     ] = None,
     whole_words: WholeWords = False,
     batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
@@ -128,8 +128,8 @@ def distill(
     results = runs.distill(
         name, run, variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
         seed=seed, teacher=teacher, data=data, column=column, alleles=alleles, init=init,
-        match=match, weights=_weights(weight), whole_words=whole_words, batch_size=batch_size, learning_rate=learning_rate,
-        cached=cached, checkpoint_every=checkpoint_every,
+        match=match, weights=_weights(weight), whole_words=whole_words, batch_size=batch_size,
+        learning_rate=learning_rate, cached=cached, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     _print_results(results, as_json)
 
