@@ -33,6 +33,7 @@ def describe(name: str) -> dict[str, Any]:
             "learning_rate": scale.learning_rate,
         }
     paper = recipe.scale("paper")
+    temperatures = {n: v.temperature or recipe.temperature for n, v in recipe.variants.items()}
     return {
         "name": recipe.name,
         "title": recipe.title,
@@ -43,11 +44,12 @@ def describe(name: str) -> dict[str, Any]:
         "layer_map": layer_maps.parse(recipe.init, paper.teacher.layers),
         "variants": {
             variant.name: {
+                "temperature": temperatures[variant.name],
                 "terms": {
                     term: {**asdict(getattr(variant.objective, term)), "weight": weight}
                     for term, weight in variant.objective.weights(recipe.alpha).items()
                 },
-                "formula": variant.objective.formula(recipe.temperature, recipe.alpha),
+                "formula": variant.objective.formula(temperatures[variant.name], recipe.alpha),
                 "source": variant.source,
             }
             for variant in recipe.variants.values()
