@@ -37,7 +37,7 @@ class Table(nn.Module):
     def __init__(self, logits: list[list[float]]) -> None:
         super().__init__()
         table = torch.tensor(logits)
-        self.config = SimpleNamespace(vocab_size=len(logits))
+        self.config = SimpleNamespace(vocab_size=len(logits), hidden_size=len(logits))
         self.head = nn.Linear(len(logits), len(logits), bias=False)
         self.head.weight.data = table.T.contiguous()
         self.eval().requires_grad_(False)

@@ -26,6 +26,14 @@ def live(tiny_teacher) -> LiveTeacher:
     return LiveTeacher(models.load_causal_lm(tiny_teacher)[0])
 
 
+@pytest.fixture(scope="module")
+def wide() -> LiveTeacher:
+    """A teacher whose hidden states are wider than its vocabulary: its logits are kept."""
+    shape = Shape(2, 2, 32, 64, len(models.residue_tokenizer()))
+    model = models.build_causal_lm(shape, activation="gelu_new", seed=3)
+    return LiveTeacher(model.requires_grad_(False))
+
+
 def batches_of(sequences: list[str], size: int = 3, block: int = 128) -> list[Batch]:
     rows = corpora.tokenise(sequences, models.residue_tokenizer(), "plain", block)
     return corpora.make_batches(rows, size, pad=0)
@@ -38,8 +46,8 @@ def batches() -> list[Batch]:
 
 @pytest.fixture
 def large() -> LiveTeacher:
-    """A teacher whose vocabulary is too large for its logits to be kept."""
-    shape = Shape(2, 2, 8, 64, teacher_cache.LARGE_VOCABULARY + 1)
+    """A teacher whose vocabulary is much larger than its hidden states are wide."""
+    shape = Shape(2, 2, 8, 64, 3000)
     model = models.build_causal_lm(shape, activation="gelu_new", seed=3)
     return LiveTeacher(model.requires_grad_(False))
 
@@ -73,7 +81,12 @@ def deaf(teacher: LiveTeacher) -> Deaf:
 
 
 @pytest.mark.parametrize("shifted", [True, False])
-def test_cached_signals_are_the_live_ones_bit_by_bit(shifted, live, batches, tmp_path):
+@pytest.mark.parametrize(("kind", "width"), [("live", 16), ("wide", 21)])
+def test_cached_signals_are_the_live_ones_bit_by_bit(
+    kind, width, shifted, batches, tmp_path, request
+):
+    live = request.getfixturevalue(kind)
+    assert live.vocabulary == 21  # kept are hidden states of 16 numbers, or logits
     objective = dataclasses.replace(
         Objective(), hard=dataclasses.replace(Objective().hard, shifted=shifted)
     )
@@ -82,7 +95,7 @@ def test_cached_signals_are_the_live_ones_bit_by_bit(shifted, live, batches, tmp
     for batch in batches:
         mask = scored(batch, objective)
         signal = live.signal(batch, mask)
-        assert signal.stored.shape == (int(mask.sum()), live.vocabulary)
+        assert signal.stored.shape == (int(mask.sum()), width)
         assert same_logits(signal, made.signal(batch, mask))
         assert same_logits(signal, found.signal(batch, mask))
 
