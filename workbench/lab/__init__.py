@@ -12,5 +12,6 @@ from workbench.lab.layer_editor import LayerMapEditor
 from workbench.lab.ledger import Ledger
 from workbench.lab.pair_explorer import explore_pairs
 from workbench.lab.panel import RunPanel
+from workbench.lab.word_explorer import explore_words
 
-__all__ = ["Explorer", "LayerMapEditor", "Ledger", "RunPanel", "explore_pairs"]
+__all__ = ["Explorer", "LayerMapEditor", "Ledger", "RunPanel", "explore_pairs", "explore_words"]

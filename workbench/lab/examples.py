@@ -37,6 +37,8 @@ class Example:
         tokens: scored tokens of a sequence; the reductions batchmean and sum count them.
         sequences: of a batch; the reduction sum counts them.
         source: such as ``protein=3``; empty for logits that were given.
+        contexts: a text for each position, such as the sentence that a word was taken from;
+            empty where there are none.
     """
 
     symbols: tuple[str, ...]
@@ -48,6 +50,7 @@ class Example:
     tokens: int
     sequences: int = SEQUENCES
     source: str = ""
+    contexts: tuple[str, ...] = ()
 
     @property
     def positions(self) -> int:
@@ -98,6 +101,7 @@ class Example:
             "oracle": None if self.oracle is None else self.oracle.astype("<f8").tobytes(),
             "tokens": self.tokens,
             "sequences": self.sequences,
+            "contexts": list(self.contexts),
         }
 
 
@@ -150,6 +154,7 @@ def given(
     oracle: Any = None,
     tokens: int | None = None,
     sequences: int = SEQUENCES,
+    contexts: Sequence[str] | None = None,
 ) -> Example:
     """An example from numbers; see `Explorer.from_logits`.
 
@@ -172,6 +177,10 @@ def given(
     for name, number in (("tokens", tokens), ("sequences", sequences)):
         if number is not None and (not isinstance(number, int) or number < 1):
             raise UsageError(f"{name} is {number}; expected a whole number above 0")
+    if contexts is not None and len(contexts) != len(labels):
+        raise UsageError(
+            f"there are {len(contexts)} contexts and {len(labels)} positions; expected one each"
+        )
     truth = None
     if oracle is not None:
         truth = _rows(oracle, "the oracle's probabilities", len(names))
@@ -191,6 +200,7 @@ def given(
         oracle=truth,
         tokens=tokens or len(labels),
         sequences=sequences,
+        contexts=tuple(str(text) for text in contexts or ()),
     )
 
 

@@ -307,7 +307,8 @@ class Panel {
 
   buildLetters() {
     this.parts.source.hidden = this.source === "";
-    this.parts.positions.hidden = this.positions < 2;
+    this.parts.positions.hidden = this.positions < 2 && !this.packed.contexts?.length;
+    this.parts.letters.classList.toggle("wbx-words", this.packed.letters.some((l) => l.length > 3));
     this.parts.position.max = this.positions;
     this.parts.letters.replaceChildren(...this.packed.letters.map((letter, i) => {
       const made = node("span", {
@@ -613,14 +614,15 @@ class Panel {
     return row;
   }
 
-  /** Which symbols have bars: all, or the most probable at T = 1 and the label. */
+  /** Which symbols have bars: all, or the most probable at T = 1, to anybody, and the label. */
   choose() {
     const n = this.symbols.length;
     if (n <= LARGEST_SHOWN) return { shown: Array.from({ length: n }, (_, i) => i), others: 0 };
     // As the models have them: bars would jump if those that were dragged could change places.
     const start = (this.state.position - 1) * n;
-    const chance = SERIES.map((s) => logSoftmax(this.data[s].subarray(start, start + n)));
-    const weight = chance[0].map((_, i) => Math.exp(chance[0][i]) + Math.exp(chance[1][i]));
+    const chance = WHO.filter((who) => this.data[who])
+      .map((who) => logSoftmax(this.data[who].subarray(start, start + n)));
+    const weight = chance[0].map((_, i) => chance.reduce((sum, logs) => sum + Math.exp(logs[i]), 0));
     const order = Array.from(weight.keys()).sort((a, b) => weight[b] - weight[a]);
     const first = new Set([this.packed.labels[this.state.position - 1],
       ...SERIES.flatMap((s) => Object.keys(this.state[s]).map(Number))]);
@@ -672,7 +674,9 @@ class Panel {
     set(parts.position, state.position);
     const letter = this.packed.letters[state.position - 1];
     parts.position.setAttribute("aria-valuetext", `position ${state.position}, ${letter}`);
-    write(parts.where, `${state.position} of ${this.positions}: the next symbol is ${letter === "END" ? "the end" : letter}`);
+    const context = this.packed.contexts?.[state.position - 1];
+    write(parts.where, `${state.position} of ${this.positions}: ` + (context ? `${context} → ${letter}`
+      : `the next symbol is ${letter === "END" ? "the end" : letter}`));
     if (this.marked !== state.position) {
       const children = parts.letters.children;
       const before = children[(this.marked ?? 0) - 1];

@@ -91,6 +91,7 @@ class Explorer(Pictured):
         oracle: Any = None,
         tokens: int | None = None,
         sequences: int = SEQUENCES,
+        contexts: Any = None,
         state: str = "",
         name: str | None = None,
     ) -> Explorer:
@@ -108,6 +109,7 @@ class Explorer(Pictured):
             tokens: scored tokens of a sequence, for batchmean and sum; by default the
                 number of positions.
             sequences: of a batch, for sum.
+            contexts: a text for each position, such as the sentence that a word was taken from.
             state: what to show, without protein and sequence.
             name: see `Explorer`.
 
@@ -116,7 +118,7 @@ class Explorer(Pictured):
         """
         example = given(
             symbols, teacher_logits, student_logits, label,
-            oracle=oracle, tokens=tokens, sequences=sequences,
+            oracle=oracle, tokens=tokens, sequences=sequences, contexts=contexts,
         )  # fmt: skip
         self = cls.__new__(cls)
         self._open(None, example, parse_state(state), name)

@@ -118,7 +118,8 @@ def _most_probable(example: Example, state: State) -> list[int]:
     vocabulary = len(example.symbols)
     if vocabulary <= SHOWN:
         return list(range(vocabulary))
-    weight = sum(_softmax(getattr(example, who)[state.position - 1]) for who in _WHO)
+    known = [getattr(example, who) for who in ("oracle", *_WHO)]
+    weight = sum(_softmax(rows[state.position - 1]) for rows in known if rows is not None)
     first = {int(example.labels[state.position - 1])}
     first |= {index for who in _WHO for index, _ in getattr(state, who)}
     order = [int(i) for i in np.argsort(-weight, kind="stable")]
@@ -141,6 +142,9 @@ def _heading(example: Example, state: State) -> list[str]:
     letter = example.letters[state.position - 1]
     where = f"position {state.position} of {example.positions}: the next symbol is "
     where += "the end" if letter == "END" else letter
+    if example.contexts:
+        context = example.contexts[state.position - 1]
+        where = f"{state.position} of {example.positions}: {context} → {letter}"
     about = f"{_shortened(example.source)}; {where}" if example.source else where
     knobs = (
         f"T = {state.temperature:g} · α = {state.alpha:g}, "
