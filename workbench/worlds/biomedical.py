@@ -215,11 +215,11 @@ class BiomedicalWorld:
             UsageError: if the grammar can make no sentence with these visible words.
         """
         positions = tuple(positions)
-        if not all(0 <= p < len(words) for p in positions):
-            raise UsageError(
-                f"position {max(positions, key=abs)} is not in the sentence; expected 0 to "
-                f"{len(words) - 1}"
-            )
+        for position in positions:
+            if not 0 <= position < len(words):
+                raise UsageError(
+                    f"position {position} is not in the sentence; expected 0 to {len(words) - 1}"
+                )
         ids = np.array([self._ids.get(word, -2) for word in words])
         ids[list(positions)] = -1
         found = np.zeros((len(positions), len(self.words)))
