@@ -57,7 +57,7 @@ def models(tokenizer):
 
 def test_each_sentence_is_a_position_with_the_models_answers(models, tokenizer):
     lab = explore_words(*models, tokenizer, SENTENCES, name="words")
-    assert isinstance(lab, Explorer) and lab.state == "alpha=0.3"
+    assert isinstance(lab, Explorer) and lab.state == "alpha=0.3;position=1"
     assert lab._loaded.contexts == tuple(text for text, _ in SENTENCES)
     for position, (text, word) in enumerate(SENTENCES, start=1):
         lab.set(position=position, T=1)
@@ -95,6 +95,7 @@ def test_the_oracle_is_the_worlds(models, tokenizer):
 def test_the_picture_shows_the_sentence_and_what_the_oracle_thinks_likely(models, tokenizer):
     lab = explore_words(*models, tokenizer, SENTENCES[:1], name="words")
     picture = lab.svg()
+    assert lab._loaded.letters == ("Gefitinib",)
     assert "1 of 1: [MASK] inhibits EGFR. → Gefitinib" in picture
     for word in biomedical.oracle("[MASK] inhibits EGFR .", 0):
         assert word in picture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from workbench.errors import UsageError
 from workbench.lab.explorer import Explorer
+from workbench.lab.presets import format_state, parse_state
 from workbench.worlds import biomedical
 from workbench.worlds.biomedical import MASK
 
@@ -36,13 +38,14 @@ def explore_words(
         tokenizer: of both.
         sentences: one a position: a text of the world with ``[MASK]`` once, and the word that
             is hidden, such as ``("[MASK] inhibits EGFR.", "Gefitinib")``.
-        state: what to show, see `presets.parse_state`.
+        state: what to show, see `presets.parse_state`; the first sentence, if it names none.
         name: see `Explorer`.
 
     Raises:
         UsageError: if the state is wrong; if the world makes no such sentence, or not with this
             word; or if the tokenizer cuts the world's words into pieces.
     """
+    wanted = parse_state(state)
     if isinstance(sentences, str) or not len(sentences):
         raise UsageError(
             "there are no sentences; expected pairs such as ('[MASK] inhibits EGFR.', 'Gefitinib')"
@@ -69,7 +72,7 @@ def explore_words(
         oracle=truth,
         contexts=[row.text for row in rows],
         tokens=1,
-        state=state,
+        state=format_state(replace(wanted, position=wanted.position or 1)),
         name=name,
     )
 
