@@ -68,12 +68,22 @@ def formula(text: str) -> str:
     )
 
 
-def slider_ends(low: str, high: str) -> str:
-    """What the two ends of the slider above mean."""
+def slider_ends(low: str, high: str, mark: tuple[float, str] | None = None) -> str:
+    """What the two ends of the slider above mean, and a place on it: its share and its name."""
+    marked = ""
+    if mark is not None:
+        share, name = mark
+        # The name goes to the side where there is room for it.
+        text, edge = (f"▲ {name}", "left") if share < 0.5 else (f"{name} ▲", "right")
+        place = 100 * (share if edge == "left" else 1 - share)
+        marked = (
+            f'<span style="position:absolute;{edge}:calc({place:.1f}% - 6px);white-space:nowrap">'
+            f"{escape(text)}</span>"
+        )
     return (
-        f'<div style="display:flex;justify-content:space-between;color:{FAINT_INK};'
-        'font-size:12px;line-height:1.2">'
-        f"<span>{escape(low)}</span><span>{escape(high)}</span></div>"
+        f'<div style="position:relative;display:flex;justify-content:space-between;'
+        f'color:{FAINT_INK};font-size:12px;line-height:1.2">'
+        f"<span>{escape(low)}</span>{marked}<span>{escape(high)}</span></div>"
     )
 
 
@@ -130,8 +140,8 @@ def _row(run: Run, best: float) -> str:
     cells = [
         f'<th scope="row" style="{_CELL}font-weight:400">{run.number}</th>',
         _cell(f"{settings.temperature:g}"),
-        _cell(f"{settings.alpha:g}"),
-        _cell(settings.variant),
+        _cell(f"{settings.alpha:.3g}"),
+        _cell(settings.reading),
         _cell(str(settings.seed)),
         reached,
         _cell(_figure(baseline[key], "{:.3f}")),
@@ -169,9 +179,10 @@ def _sentence(now: Snapshot, steps: int) -> tuple[str, str]:
 
 
 def _words(settings: Settings) -> str:
+    changed = (f"weight of {name} {value:g}, " for name, value in (settings.weights or {}).items())
     return (
-        f"T = {settings.temperature:g}, α = {settings.alpha:g}, {settings.variant}, "
-        f"seed {settings.seed}"
+        f"T = {settings.temperature:g}, α = {settings.alpha:.3g}, {settings.variant}, "
+        f"{''.join(changed)}seed {settings.seed}"
     )
 
 

@@ -24,8 +24,11 @@ from workbench.errors import UsageError
 from workbench.lab import markup, registry, svg
 from workbench.lab.publisher import Publisher
 from workbench.lab.worker import Settings, Snapshot, Watch, Worker
+from workbench.objective import Objective
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.25, 50.0
+#: Where the slider of a term's weight ends; published ones are 1 and 3.
+LARGEST_WEIGHT = 10.0
 
 
 class RunPanel(widgets.VBox):
@@ -42,6 +45,8 @@ class RunPanel(widgets.VBox):
         alpha: where the slider of α stands at first; by default the recipe's.
         variant: corrected, as-published or as-coded.
         seed: of the student's start and the order of batches.
+        weights: where the sliders of terms with a weight of their own (cosine, hidden states,
+            attention) stand at first, by name; by default the recipe's.
         references: the headline (perplexity, F1) of "oracle" and "teacher", to draw before the
             first run has measured them.
         directory: where run directories are made; by default ``runs/`` here.
@@ -66,6 +71,7 @@ class RunPanel(widgets.VBox):
         alpha: float | None = None,
         variant: str = "corrected",
         seed: int = 0,
+        weights: Mapping[str, float] | None = None,
         references: Mapping[str, float] | None = None,
         directory: str | Path | None = None,
         name: str | None = None,
@@ -73,7 +79,7 @@ class RunPanel(widgets.VBox):
     ) -> None:
         config = RunConfig.from_recipe(
             recipe, steps=steps, temperature=temperature, alpha=alpha, variant=variant, seed=seed,
-            **options,
+            weights=_numbers(weights or {}), **options,
         )  # fmt: skip
         _check_on_slider(config.temperature)
         self.recipe = recipe
@@ -81,8 +87,9 @@ class RunPanel(widgets.VBox):
         self._directory = None if directory is None else Path(directory)
         self._references = dict(references or {})
         self._settings = Settings(
-            config.temperature, config.alpha, config.variant, config.seed, config.steps
-        )
+            config.temperature, config.alpha, config.variant, config.seed, config.steps,
+            self._changed(config.variant, config.weights),
+        )  # fmt: skip
         self._moved: dict[str, widgets.Widget] = {}
         self._lock = threading.Lock()
         self._publisher = Publisher(self._draw)
@@ -98,12 +105,20 @@ class RunPanel(widgets.VBox):
 
     # -- by hand
 
-    def set(self, *, T: float | None = None, alpha: float | None = None, **others: Any) -> None:
+    def set(
+        self,
+        *,
+        T: float | None = None,
+        alpha: float | None = None,
+        weights: Mapping[str, float] | None = None,
+        **others: Any,
+    ) -> None:
         """Change the settings of the next run; the widgets follow.
 
         Args:
             T: temperature.
             alpha: weight of the labels.
+            weights: of terms, by name, such as ``{"hidden": 0}``; those not named stay.
             others: ``variant``, ``seed`` or ``steps``.
 
         Raises:
@@ -112,15 +127,20 @@ class RunPanel(widgets.VBox):
         unknown = sorted(set(others) - {"variant", "seed", "steps"})
         if unknown:
             raise UsageError(
-                f"there is no setting {unknown[0]}; expected T, alpha, variant, seed or steps"
+                f"there is no setting {unknown[0]}; expected T, alpha, weights, variant, seed or "
+                "steps"
             )
         changes = {"temperature": T, "alpha": alpha, **others}
         changes = {key: value for key, value in changes.items() if value is not None}
+        given = _numbers(weights or {})
         with self._lock:
             settings = replace(self._settings, **changes)
+            kept = self._changed(settings.variant, settings.weights) or {}
+            settings = replace(settings, weights={**kept, **given})
             RunConfig.from_recipe(self.recipe, **self._options, **vars(settings))
             _check_on_slider(settings.temperature)
-            for key in changes:
+            settings = replace(settings, weights=self._changed(settings.variant, settings.weights))
+            for key in (*changes, *map(_weight_of, given)):
                 self._moved.pop(key, None)
             self._settings = settings
         self._publisher.poke()
@@ -221,6 +241,10 @@ class RunPanel(widgets.VBox):
             tooltip="of the student's start and the order of batches",
             **_sized("150px", "60px"),
         )  # fmt: skip
+        self.weight_sliders: dict[str, widgets.FloatSlider] = {}
+        self.weight_boxes: dict[str, widgets.BoundedFloatText] = {}
+        self._weight_ends: dict[str, widgets.HTML] = {}
+        weight_rows = [self._build_weight(name) for name in self._own_terms()]
         size = widgets.Layout(width="96px", height="32px", margin="2px 8px 2px 0")
         self.start_button = widgets.Button(
             description="Start", tooltip="start a run with these settings",
@@ -246,6 +270,7 @@ class RunPanel(widgets.VBox):
         self.children = (
             _row(temperature, self.temperature_box, self.variant_menu),
             _row(alpha, self.alpha_box, self.seed_box),
+            *weight_rows,
             self.formula_view,
             _row(self.start_button, self.stop_button),
             self.status_view,
@@ -255,8 +280,28 @@ class RunPanel(widgets.VBox):
             self.table_view,
         )
 
+    def _build_weight(self, name: str) -> widgets.HBox:
+        value = self._value(_weight_of(name), self._settings)
+        start = {"value": value, "min": 0.0, "max": LARGEST_WEIGHT}
+        slider = self.weight_sliders[name] = widgets.FloatSlider(
+            **start, step=0.1, readout=False, description=f"Weight of {name}",
+            tooltip=f"weight of the {name} term in the loss", **_sized("440px", "120px"),
+        )  # fmt: skip
+        box = self.weight_boxes[name] = widgets.BoundedFloatText(
+            **start, step=0.1, description="w =", tooltip=f"weight of {name} as a number",
+            **_sized("120px", "32px"),
+        )  # fmt: skip
+        column = _with_ends(slider, "0", f"{LARGEST_WEIGHT:g}")
+        self._weight_ends[name] = column.children[1]
+        return _row(column, box)
+
     def _controls(self) -> dict[str, tuple[widgets.Widget, ...]]:
+        weights = {
+            _weight_of(name): (slider, self.weight_boxes[name])
+            for name, slider in self.weight_sliders.items()
+        }
         return {
+            **weights,
             "temperature": (self.temperature_slider, self.temperature_box),
             "alpha": (self.alpha_slider, self.alpha_box),
             "variant": (self.variant_menu,),
@@ -276,12 +321,55 @@ class RunPanel(widgets.VBox):
         value = change.new
         if change.owner is self.temperature_slider:
             value = _two_digits(value)
-        elif change.owner is self.alpha_slider:
+        elif change.owner is self.alpha_slider or change.owner in self.weight_sliders.values():
             value = round(value, 2)
         with self._lock:
             self._moved[key] = change.owner
-            self._settings = replace(self._settings, **{key: value})
+            changes = {"weights": self._settings.weights or {}}
+            if key.startswith(_weight_of("")):
+                changes["weights"] = {**changes["weights"], key.removeprefix(_weight_of("")): value}
+            else:
+                changes[key] = value
+            settings = replace(self._settings, **changes)
+            self._settings = replace(
+                settings, weights=self._changed(settings.variant, settings.weights)
+            )
         self._publisher.poke()
+
+    # -- weights of terms
+
+    def _objective(self, variant: str) -> Objective:
+        return recipes.get(self.recipe).variant(variant).objective
+
+    def _own_terms(self) -> list[str]:
+        """Terms with a weight of their own, of any variant."""
+        found = {}
+        for variant in recipes.get(self.recipe).variants:
+            found.update(self._objective(variant).own_terms)
+        return list(found)
+
+    def _changed(
+        self, variant: str, weights: Mapping[str, float] | None
+    ) -> dict[str, float] | None:
+        """Of some weights those that differ from the variant's own; None if none does."""
+        objective = self._objective(variant)
+        own, weights = objective.own_terms, weights or {}
+        names = [n for n in objective.terms() if n in weights and weights[n] != own.get(n)]
+        for name in names:
+            if name in own and weights[name] > LARGEST_WEIGHT:
+                raise UsageError(
+                    f"the panel's weight of {name} is {weights[name]:g}; expected 0 to "
+                    f"{LARGEST_WEIGHT:g} (runs.distill takes any)"
+                )
+        return {name: weights[name] for name in names} or None
+
+    def _value(self, key: str, settings: Settings) -> Any:
+        """What a control has to show."""
+        if not key.startswith(_weight_of("")):
+            return getattr(settings, key)
+        name = key.removeprefix(_weight_of(""))
+        own = self._objective(settings.variant).own_terms
+        return (settings.weights or {}).get(name, own.get(name, 0.0))
 
     # -- drawing: the publisher's thread only, after the first
 
@@ -291,12 +379,19 @@ class RunPanel(widgets.VBox):
         with self._lock:
             now, settings, moved = self._worker.snapshot, self._settings, dict(self._moved)
         for key, controls in self._controls().items():
-            value = getattr(settings, key)
+            value = self._value(key, settings)
             for widget in controls:
                 # The control under the user's hand is left alone.
                 if widget is not moved.get(key) and widget.value != value:
                     widget.value = value
-        objective = recipes.get(self.recipe).variant(settings.variant).objective
+        objective = self._objective(settings.variant)
+        for name, slider in self.weight_sliders.items():
+            # Another variant may be without the term.
+            own = objective.own_terms.get(name)
+            slider.disabled = self.weight_boxes[name].disabled = own is None
+            mark = None if own is None else (own / LARGEST_WEIGHT, f"{own:g}, published")
+            self._weight_ends[name].value = markup.slider_ends("0", f"{LARGEST_WEIGHT:g}", mark)
+        objective = replace(objective, given=tuple((settings.weights or {}).items()))
         self.formula_view.value = markup.formula(
             objective.formula(settings.temperature, settings.alpha)
         )
@@ -346,6 +441,20 @@ class RunPanel(widgets.VBox):
         while (path := self._directory / f"run-{number:03d}").exists():
             number += 1
         return path
+
+
+def _weight_of(term: str) -> str:
+    """Key of the control of a term's weight."""
+    return f"weight of {term}"
+
+
+def _numbers(weights: Mapping[str, Any]) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, value in weights.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"the weights are {weights!r}; expected a number for each name, such as {{'hidden': 0}}"
+        ) from error
 
 
 def _two_digits(value: float) -> float:

@@ -37,6 +37,7 @@ class Settings:
         variant: of the recipe.
         seed: of the student's start and the order of batches.
         steps: optimiser steps.
+        weights: of terms, by name, where they differ from the recipe's; None where none does.
     """
 
     temperature: float
@@ -44,10 +45,17 @@ class Settings:
     variant: str
     seed: int
     steps: int
+    weights: dict[str, float] | None = None
+
+    @property
+    def reading(self) -> str:
+        """The variant, and the weights that differ from it: ``corrected hidden=0``."""
+        changed = (f"{name}={value:g}" for name, value in (self.weights or {}).items())
+        return " ".join((self.variant, *changed))
 
     def label(self) -> str:
         """Short text: ``T=10 α=0.1 corrected``."""
-        return f"T={self.temperature:g} α={self.alpha:g} {self.variant}"
+        return f"T={self.temperature:g} α={self.alpha:.3g} {self.reading}"
 
 
 #: The headline, such as held-out perplexity, at a step.
