@@ -21,6 +21,7 @@ def run(what: str) -> dict[str, Any]:
         "seeds": seeds,
         "sizes": pmhc_sizes,
         "mlm-head": mlm_head,
+        "biobert": biobert,
     }
     if what not in benchmarks:
         raise UsageError(f"there is no benchmark {what!r}; expected {' or '.join(benchmarks)}")
@@ -162,15 +163,30 @@ def pmhc_sizes() -> dict[str, Any]:
     Returns:
         What `sizes.measure` gives, with machine, versions and date: what the course stores.
     """
+    from workbench import sizes
+
+    return _stamped(sizes.measure())
+
+
+def biobert() -> dict[str, Any]:
+    """The three biomedical students with three seeds, and each term taken out.
+
+    Returns:
+        What `biobert_study.measure` gives, with machine, versions and date: what the course stores.
+    """
+    from workbench import biobert_study
+
+    return _stamped(biobert_study.measure())
+
+
+def _stamped(measured: dict[str, Any]) -> dict[str, Any]:
     import platform
     from datetime import date
 
     import torch
 
-    from workbench import sizes
     from workbench.run_directory import versions
 
-    measured = sizes.measure()
     return {
         **measured,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",

@@ -210,9 +210,36 @@ def teach(
 
 
 @app.command()
+def entities(
+    what: Annotated[
+        list[str],
+        typer.Argument(help="Run directories (teacher, student, baseline) or encoders."),
+    ],
+    train: Annotated[
+        Path | None, typer.Option(help="Tag file to learn from; by default the world's sentences.")
+    ] = None,
+    held_out: Annotated[Path | None, typer.Option(help="Tag file to be judged by.")] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training sentences.")] = 5,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 5e-4,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Teach encoders to find named entities, and compare the F1 of whole entities."""
+    from workbench import entity_comparison
+
+    found = entity_comparison.compare(
+        what, train=train, held_out=held_out, epochs=epochs, learning_rate=learning_rate, seed=seed
+    )
+    if as_json:
+        _print_json(found)
+    else:
+        print(entity_comparison.table(found))
+
+
+@app.command()
 def bench(
     what: Annotated[
-        str, typer.Argument(help="step, world, import, seeds, sizes or mlm-head.")
+        str, typer.Argument(help="step, world, import, seeds, sizes, mlm-head or biobert.")
     ] = "step",
     as_json: Json = False,
 ) -> None:

@@ -110,17 +110,27 @@ def evaluate(run: str | Path, progress: Progress | None = None) -> dict[str, Any
         WorkbenchError: if the run has no final checkpoint yet.
     """
     directory = RunDirectory(Path(run))
-    config = load_config(directory)
     progress = progress or for_here()
     with lock(directory), _closing(progress):
-        shop = workshop.prepare(config, progress)
-        _restore(directory, shop)
-        if shop.student.step_number < config.steps:
-            raise WorkbenchError(
-                f"{directory.path} is at step {shop.student.step_number} of {config.steps}; "
-                f"finish it with `workbench resume {directory.path}`"
-            )
+        config, shop = open_finished(directory, progress)
         return _finish(directory, config, shop, progress)
+
+
+def open_finished(directory: RunDirectory, progress: Progress) -> tuple[RunConfig, Workshop]:
+    """Configuration, models and data of a finished run, the students as they were at its end.
+
+    Raises:
+        WorkbenchError: if the run has no final checkpoint yet.
+    """
+    config = load_config(directory)
+    shop = workshop.prepare(config, progress)
+    _restore(directory, shop)
+    if shop.student.step_number < config.steps:
+        raise WorkbenchError(
+            f"{directory.path} is at step {shop.student.step_number} of {config.steps}; "
+            f"finish it with `workbench resume {directory.path}`"
+        )
+    return config, shop
 
 
 # ---------------------------------------------------------------------- the loop

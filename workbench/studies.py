@@ -95,14 +95,15 @@ def learn(
         WorkbenchError: if teacher or data cannot be used.
     """
     shop = workshop.prepare(config, Silent())
-    shop.student.teacher = Sharpened(shop.teacher, sharpness)
+    if sharpness != 1.0:
+        shop.student.teacher = Sharpened(shop.teacher, sharpness)
     order = corpora.endless_order(len(shop.train_batches), config.seed)
     marks = [round(config.steps * i / evaluations) for i in range(evaluations + 1)]
     marks = sorted(set(marks))
     measured = []
     for mark in marks:
         while shop.student.step_number < mark:
-            shop.student.step(shop.train_batches[next(order)])
+            shop.student.step(shop.batch(next(order), shop.student.step_number + 1))
             advance()
         measured.append(_evaluate(shop))
     return Learned(
@@ -188,10 +189,8 @@ class Sharpened:
     def signal(self, batch: Batch, scored) -> TeacherSignal:
         """See `workbench.teacher_cache.Teacher`."""
         said = self._teacher.signal(batch, scored)
-        if self._factor == 1.0:
-            return said
         head = said.head or (lambda stored: stored)
-        return TeacherSignal(said.stored, lambda stored: self._factor * head(stored))
+        return replace(said, head=lambda stored: self._factor * head(stored))
 
 
 def _evaluate(shop: Workshop) -> Quality:
