@@ -11,6 +11,8 @@ from workbench.plots.binding import (
     reliability_figure,
     sizes_figure,
 )
+from workbench.plots.hidden_words import words_figure
+from workbench.plots.inner import attention_figure, layer_pairs_figure, shares_figure
 from workbench.plots.layers import bands_figure, parts_figure, similarity_figure, start_figure
 from workbench.plots.run import (
     amino_acid_figure,
@@ -35,6 +37,7 @@ __all__ = [
     "LABELS",
     "alleles_figure",
     "amino_acid_figure",
+    "attention_figure",
     "bands_figure",
     "calibration_figure",
     "distribution_figure",
@@ -42,6 +45,7 @@ __all__ = [
     "entropy_figure",
     "gradient_figure",
     "groups_figure",
+    "layer_pairs_figure",
     "learning_figure",
     "ledger_figure",
     "motifs_figure",
@@ -52,10 +56,12 @@ __all__ = [
     "run_figures",
     "runtime_figure",
     "save",
+    "shares_figure",
     "similarity_figure",
     "sizes_figure",
     "start_figure",
     "substitution_figure",
     "sweep_figure",
     "variants_figure",
+    "words_figure",
 ]
