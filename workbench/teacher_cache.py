@@ -79,10 +79,10 @@ class LiveTeacher:
         self.device = torch.device(device)
         self.backbone, self.head = models.split_head(model)
         self.vocabulary = models.answers(model)
-        # Of a classifier all hidden states are kept: a term may compare them, and the class
-        # logits follow from those of the first token.
+        # Of a BERT all hidden states are kept: a term may compare them, and of a classifier the
+        # class logits follow from those of the first token.
         narrow = self.vocabulary > model.config.hidden_size
-        self.keeps_hidden = narrow or models.is_classifier(model)
+        self.keeps_hidden = narrow or models.is_classifier(model) or models.is_masked(model)
 
     @torch.no_grad()
     def states(self, batch: Batch) -> Tensor:
