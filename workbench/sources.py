@@ -82,6 +82,8 @@ def read(source: str, column: str | None, expected: Expected) -> list[str]:
         return _read_table(path, column, expected)
     with path.open(encoding="utf-8-sig") as file:
         first = next((line for line in file if line.strip()), "")
+    if not first.strip():
+        return []
     is_fasta = expected.fasta and first.startswith(">")
     return _read_fasta(path) if is_fasta else _read_lines(path)
 

@@ -145,7 +145,14 @@ def tokenise_split(
             f"{corpus.source} makes one row of {positions} tokens only; expected at least two, "
             "one to train on and one to hold out"
         )
-    return Rows(train.tokens[:-held], train.residues), Rows(train.tokens[-held:], train.residues)
+    pieces = sum(len(t) - 2 for t in train.tokens)
+    held_pieces = sum(len(t) - 2 for t in train.tokens[-held:])
+    # Words are shared out by pieces; exact where a piece is a word.
+    held_words = round(train.residues * held_pieces / pieces)
+    return (
+        Rows(train.tokens[:-held], train.residues - held_words),
+        Rows(train.tokens[-held:], held_words),
+    )
 
 
 def _parts(word_of: Sequence[int | None], longest: int) -> Iterator[slice]:
