@@ -392,17 +392,17 @@ def _classifier_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
 
 
 def masked_head(model: PreTrainedModel) -> nn.Module:
-    """What a masked language model has above its encoder: transformation, norm and decoder.
+    """What a BERT has above its encoder: transformation, norm and decoder.
 
     Raises:
-        WorkbenchError: if it is built otherwise than BERT and RoBERTa are.
+        WorkbenchError: if the model is built otherwise. RoBERTa, for one, counts its positions
+            from another number and marks words otherwise than with ``##``.
     """
-    for name in ("cls", "lm_head"):
-        if hasattr(model, name):
-            return getattr(model, name)
+    if hasattr(model, "cls"):
+        return model.cls
     raise WorkbenchError(
-        f"{type(model).__name__} keeps its head in an unknown place; expected a model built as "
-        "BERT (cls) or RoBERTa (lm_head)"
+        f"{type(model).__name__} is not built as a BERT; expected a BertForMaskedLM, which has "
+        "its head in `cls`"
     )
 
 
