@@ -12,6 +12,10 @@ from workbench.lab.layer_editor import LayerMapEditor
 from workbench.lab.ledger import Ledger
 from workbench.lab.pair_explorer import explore_pairs
 from workbench.lab.panel import RunPanel
+from workbench.lab.term_weights import weigh_terms
 from workbench.lab.word_explorer import explore_words
 
-__all__ = ["Explorer", "LayerMapEditor", "Ledger", "RunPanel", "explore_pairs", "explore_words"]
+__all__ = [
+    "Explorer", "LayerMapEditor", "Ledger", "RunPanel", "explore_pairs", "explore_words",
+    "weigh_terms",
+]  # fmt: skip
