@@ -112,17 +112,26 @@ def answer(model, tokenizer, sentence: str | Sequence[str]) -> list[dict[str, fl
         A dictionary from piece to probability for each hidden word.
 
     Raises:
-        UsageError: if no word is hidden.
+        UsageError: if no word is hidden, or the sentence is longer than the model reads.
     """
     text = sentence if isinstance(sentence, str) else " ".join(sentence)
     if MASK not in text:
         raise UsageError(f"no word is hidden in {text!r}; write {MASK} where one is")
-    inputs = tokenizer(text.replace(MASK, tokenizer.mask_token), return_tensors="pt")
+    inputs = tokenizer(
+        text.replace(MASK, tokenizer.mask_token), return_tensors="pt", verbose=False
+    )
+    tokens = inputs["input_ids"].shape[1]
+    if tokens > model.config.max_position_embeddings:
+        raise UsageError(
+            f"the sentence makes {tokens} tokens with its first and last; the model reads at most "
+            f"{model.config.max_position_embeddings}"
+        )
     device = next(model.parameters()).device
     logits = model(**{name: value.to(device) for name, value in inputs.items()}).logits[0]
-    rows = torch.softmax(logits[inputs["input_ids"][0] == tokenizer.mask_token_id].double(), -1)
+    # A model's table may have rows beyond the tokenizer's pieces.
+    logits = logits.cpu()[inputs["input_ids"][0] == tokenizer.mask_token_id, : len(tokenizer)]
     found = []
-    for row in rows.cpu():
+    for row in torch.softmax(logits.double(), -1):
         order = torch.argsort(row, descending=True)
         pieces = tokenizer.convert_ids_to_tokens(order.tolist())
         found.append(dict(zip(pieces, row[order].tolist(), strict=True)))
