@@ -120,6 +120,8 @@ def build_like(teacher: PreTrainedModel, layers: int, *, seed: int) -> PreTraine
     """
     config = copy.deepcopy(teacher.config)
     config.num_hidden_layers = layers
+    # Chosen anew: a teacher that is asked for its attention maps has slow attention.
+    config._attn_implementation = None
     for name, value in vars(config).items():
         if isinstance(value, float) and ("dropout" in name or name.endswith("_pdrop")):
             setattr(config, name, 0.0)
