@@ -228,6 +228,15 @@ class Objective:
         """Whether a term needs the hidden states of teacher and student."""
         return self.cosine is not None and self.cosine.of == "hidden"
 
+    def check_widths(self, student: int, teacher: int) -> None:
+        """Raise WorkbenchError if a term compares last hidden states and the widths differ."""
+        if self.compares_states and student != teacher:
+            raise WorkbenchError(
+                f"the student's hidden states are {student} wide and the teacher's {teacher}; the "
+                "cosine term needs a student as wide as its teacher: give --init with a layer map, "
+                "such as 2i"
+            )
+
     @property
     def looks_inside(self) -> bool:
         """Whether a term compares what the models hold in their layers."""
@@ -447,12 +456,7 @@ class Objective:
     ) -> Tensor:
         if states is None or teacher_states is None:
             raise ValueError("the cosine term needs the hidden states of teacher and student")
-        if states.shape != teacher_states.shape:
-            raise WorkbenchError(
-                f"the student's hidden states are {states.shape[-1]} wide and the teacher's "
-                f"{teacher_states.shape[-1]}; the cosine term needs a student as wide as its "
-                "teacher: give --init with a layer map, such as 2i"
-            )
+        self.check_widths(states.shape[-1], teacher_states.shape[-1])
         distance = losses.cosine_distance(states, teacher_states.to(states.dtype))
         return distance.sum() / counts.tokens
 

@@ -91,6 +91,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     variant = recipe.variant(config.variant)
     objective = _matched(variant.objective, config.match)
     objective = replace(objective, given=tuple((config.weights or {}).items()))
+    objective.check_widths(shape.width, teacher_model.config.hidden_size)
 
     live = LiveTeacher(
         teacher_model,
