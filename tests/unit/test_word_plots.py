@@ -62,7 +62,6 @@ def test_attention_has_a_row_for_each_model_and_a_map_for_each_layer():
     shown = [axes for axes in figure.axes if axes.images and axes.get_title()]
     assert [axes.get_title() for axes in shown] == ["layer 2", "layer 5", "layer 0", "layer 1"]
     assert np.array_equal(shown[3].images[0].get_array(), np.eye(3))
-    # One scale for all of them, or they could not be compared.
     assert {axes.images[0].get_clim() for axes in shown} == {(0.0, 1.0)}
     text = text_of(figure)
     assert "Gefitinib" in text and "One head" in text and "student" in text
@@ -125,3 +124,14 @@ def test_shares_of_the_gradient_fill_each_bar():
     assert len({(bars[0].get_facecolor(), bars[0].get_hatch()) for bars in axes.containers}) == 4
     text = text_of(figure)
     assert "52%" in text and "labels" in text and "Whose gradient" in text
+
+
+def test_perplexity_shows_where_the_curves_begin():
+    lines = [
+        {"step": 0, "validation": {n: {"perplexity": 40.0} for n in ("student", "baseline")}},
+        {"step": 9, "validation": {n: {"perplexity": 2.0} for n in ("student", "baseline")}},
+    ]
+    results = {name: {"perplexity": 1.5} for name in ("oracle", "teacher", "student", "baseline")}
+    (axes,) = plots.perplexity_figure(lines, results).axes
+    low, high = axes.get_ylim()
+    assert low < 1.5 and high > 40

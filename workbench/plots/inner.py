@@ -41,12 +41,14 @@ def attention_figure(
         facecolor="white",
     )  # fmt: skip
     grid = figure.subplots(len(maps), columns, squeeze=False)
+    # One scale for all of them, or they could not be compared.
+    highest = max(float(values.max()) for row in maps.values() for _, values in row)
     for row, (name, own) in enumerate(maps.items()):
         for axes in grid[row][len(own) :]:
             axes.set_visible(False)
         for column, (label, values) in enumerate(own):
             axes = grid[row][column]
-            image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1)
+            image = axes.imshow(values, cmap="cividis", vmin=0, vmax=highest)
             _label_tokens(axes, words, left=column == 0, below=row == len(maps) - 1)
             axes.set_title(label, fontsize=11, color=COLOURS.get(name, "#000000"))
         grid[row][0].set_ylabel(name, fontsize=13, fontweight="bold",

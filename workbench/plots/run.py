@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,10 @@ def perplexity_figure(
             ends.append((values[-1], LABELS[name], COLOURS[name]))
     axes.set_yscale("log")
     shown = [value for value, *_ in ends]
+    if _reference("uniform", results) is None:
+        # Nothing else says how high the curves begin.
+        rows = [line["validation"][name] for line in measured for name in ("student", "baseline")]
+        shown += [row["perplexity"] for row in rows]
     lowest, highest = 0.9 * min(shown), 1.12 * max(shown)
     axes.set_ylim(lowest, highest)
     axes.set_yticks(ticks := round_ticks(lowest, highest), [f"{t:g}" for t in ticks])
@@ -145,6 +150,8 @@ def ledger_figure(lines: Sequence[dict[str, Any]], formula: str = "") -> Figure:
     for name in terms:
         style, marker = _TERM_STYLES[name]
         entries = [line["ledger"][name] for line in logged]
+        if not any(entry["weight"] for entry in entries):
+            continue
         every = max(1, len(steps) // 8)
         left.plot(
             steps, [e["value"] * e["weight"] for e in entries], style, color=COLOURS[name],
@@ -182,7 +189,9 @@ def ledger_figure(lines: Sequence[dict[str, Any]], formula: str = "") -> Figure:
         fontsize=13,
         fontweight="bold",
     )
-    figure.supxlabel(formula, fontsize=9, color="#444444")
+    figure.supxlabel(
+        textwrap.fill(formula, int(14 * figure.get_figwidth())), fontsize=9, color="#444444"
+    )
     return figure
 
 
