@@ -134,3 +134,61 @@ def test_peptide_binding_runs_and_answers_to_t_and_alpha(lab_page):
     lab.screenshot("05_distilbert_pmhc")
     lab.assert_no_errors()
     assert lab.external_requests == []
+
+
+#: Few steps and sentences: runs that a reader waits minutes for take seconds.
+FEW_SENTENCES = {"STEPS": 6, "TRAIN_SENTENCES": 96, "TEST_SENTENCES": 48}
+
+
+def test_distilbiobert_shows_the_words_that_the_truth_knows(lab_page):
+    lab = lab_page("06_distilbiobert.ipynb", **FEW_SENTENCES)
+    lab.run_all(timeout=400)
+    said = lab.output_text()
+    assert re.search(r"Erlotinib +0\.222", said) and re.search(r"Lapatinib +0\.111", said)
+    assert "108,340,804" in said and "65,813,572" in said
+    assert said.count("Not attempted.") == 4
+    table = rows_of(lab)
+    perplexity = {name: float(cells[1].replace(",", "")) for name, cells in table.items()}
+    assert perplexity["oracle"] < perplexity["teacher"]
+    assert pictures(lab) == 6
+    # T moves the numbers in the browser.
+    numbers = lab.panel.locator(".wbx-numeric").first
+    before = numbers.inner_text()
+    lab.panel.locator(".wbx-knob input[type=range]").first.press("ArrowRight")
+    assert numbers.inner_text() != before
+    lab.screenshot("06_distilbiobert")
+    lab.assert_no_errors()
+    assert lab.external_requests == []
+
+
+def test_tinybiobert_tells_scores_from_probabilities(lab_page):
+    lab = lab_page("07_tinybiobert.ipynb", **FEW_SENTENCES)
+    lab.run_all(timeout=400)
+    said = lab.output_text()
+    assert "layers can be copied only into a student as wide as its teacher" in said
+    assert re.search(r"sdpa +no maps", said) and re.search(r"eager +\[\[1, 4, 6, 6\]", said)
+    own, shared = re.search(r"a W for each: ([\d.]+) +one shared W: ([\d.]+)", said).groups()
+    assert float(own) < float(shared)
+    assert said.count("Not attempted.") == 4
+    assert pictures(lab) == 6
+    lab.screenshot("07_tinybiobert")
+    lab.assert_no_errors()
+    assert lab.external_requests == []
+
+
+def test_compactbiobert_weighs_its_terms_and_finds_entities(lab_page):
+    few = {"ABLATION_STEPS": 4, "SEEDS": 1, "EPOCHS": 1, "PANEL_STEPS": 6}
+    lab = lab_page("08_compactbiobert.ipynb", **FEW_SENTENCES, **few)
+    lab.run_all(timeout=400)
+    said = lab.output_text()
+    scores = dict(re.findall(r"(teacher|student|untrained) +F1 ([\d.]+) \(", said))
+    assert float(scores["teacher"]) > float(scores["untrained"])
+    assert said.count("Not attempted.") == 4
+    assert pictures(lab) == 7
+    lab.panel.get_by_role("button", name="Start", exact=True).click()
+    finished = lab.panel.locator("table", has_text="the lowest perplexity is bold")
+    finished.wait_for(timeout=240_000)
+    assert finished.locator("tbody tr").count() == 1
+    lab.screenshot("08_compactbiobert")
+    lab.assert_no_errors()
+    assert lab.external_requests == []

@@ -12,10 +12,19 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from workbench import layer_maps, lessons, models
+from workbench import entity_scores, layer_maps, lessons, models
 from workbench.errors import WorkbenchError
-from workbench.lessons import layer_halving, peptide_binding, soft_and_hard_loss, temperature
+from workbench.lessons import (
+    compact_biobert,
+    hidden_words,
+    inner_layers,
+    layer_halving,
+    peptide_binding,
+    soft_and_hard_loss,
+    temperature,
+)
 from workbench.lessons.question import Exercise, Note, Outcome, Prediction, Wrong, judge_number
 from workbench.recipes import protgpt2
 
@@ -25,6 +34,9 @@ MODULES = {
     "02": temperature,
     "03": layer_halving,
     "05": peptide_binding,
+    "06": hidden_words,
+    "07": inner_layers,
+    "08": compact_biobert,
 }
 EXERCISES = {id: q for id, q in QUESTIONS.items() if isinstance(q, Exercise)}
 PREDICTIONS = {id: q for id, q in QUESTIONS.items() if isinstance(q, Prediction)}
@@ -40,6 +52,9 @@ MEASURED = {
         "first",
     ),
     "05.q1": (0.927, "above 0.9"),
+    "06.q1": (0.139, "13.5 %"),
+    "07.q1": ({"scores": 0.54, "probabilities": 0.0033}, "scores"),
+    "08.q1": (15.3, "about 15"),
 }
 
 
@@ -634,3 +649,145 @@ def test_a_result_that_is_no_auc_is_said():
     assert "between 0 and 1" in peptide_binding.q1.check(93.0).text
     assert peptide_binding.q1.check(0.72).state == "correct"
     peptide_binding.q1.predict(...)
+
+
+# ---------------------------------------------------------------------- 06 to 08
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda s, head, h, y: F.cross_entropy(head(s)[h], y), "applied to 21 rows"),
+        (lambda s, head, h, y: F.cross_entropy(head(s[h]), y, reduction="sum"), "take the mean"),
+        (
+            lambda s, head, h, y: F.cross_entropy(head(s[h]), y, reduction="sum") / h.numel(),
+            "divided by all positions",
+        ),
+        (lambda s, head, h, y: F.cross_entropy(head(s[h].flip(0)), y), "row after row"),
+        (lambda s, head, h, y: F.cross_entropy(head(s), y), "raised"),
+    ],
+)
+def test_losses_of_hidden_positions_that_are_not(function, said):
+    outcome = hidden_words.q2.check(function)
+    assert outcome.state == "wrong" and said in outcome.text
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (5 / 7, "1 − α"),
+        (0.4, "ratio"),
+        (0.25, "cosine"),
+        (2, "between 0 and 1"),
+        (0.1, "over both"),
+    ],
+)
+def test_weights_that_are_not_alpha(value, said):
+    outcome = hidden_words.q3.check(value)
+    assert outcome.state == "wrong" and said in outcome.text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([2, 5, 8, 11], "one place later"), ([3, 6, 9, 12], "five entries"),
+        ((0, 4, 8, 12), "12 / 4 = 3"), ([0, 3, 6], "3 entries"), ([0, 3, 6, 9, 11], "3m"),
+        (12, "not int"), ("0,3", "not str"), ([0, 1.5, 3, 4, 5], "whole numbers"),
+    ],
+)  # fmt: skip
+def test_hidden_states_that_do_not_belong_together(given, said):
+    outcome = inner_layers.q2.check(given)
+    assert outcome.state == "wrong" and said in outcome.text
+    assert inner_layers.q2.check([0, 3, ..., 9, 12]).state == "not attempted"
+    assert inner_layers.q2.check(np.arange(0, 13, 3)).state == "correct"
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda v, real: v.mean(), "over padding as well"),
+        (lambda v, real: (v * real[..., None]).mean(), "still counted in the divisor"),
+        (lambda v, real: (v * real[..., None]).sum() / real.sum(), "as many as the width"),
+        (
+            lambda v, real: sum(r[m].mean() for r, m in zip(v, real, strict=True)) / len(v),
+            "the rows' means",
+        ),
+        (lambda v, real: v[real], "one number"),
+    ],
+)
+def test_means_that_count_padding(function, said):
+    outcome = inner_layers.q3.check(function)
+    assert outcome.state == "wrong" and said in outcome.text
+
+
+def test_another_mean_over_real_tokens_is_right():
+    def mean(values, real):
+        return (values.mean(-1) * real).sum() / real.sum()
+
+    assert inner_layers.q3.check(mean).state == "correct"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(5 / 6, "share of words"), (1, "one word too few"), (0.8, "found, and wrong"), (0.1, "right")],
+)
+def test_scores_of_entities_that_are_not_f1(value, said):
+    outcome = compact_biobert.q2.check(value)
+    assert outcome.state == "wrong" and said in outcome.text
+
+
+def test_the_entities_of_the_question_are_scored_so():
+    truth = ["B-Drug", "O", "B-Disease", "I-Disease", "O", "B-Gene"]
+    guess = ["B-Drug", "O", "B-Disease", "O", "O", "B-Gene"]
+    assert compact_biobert.q2.check(entity_scores.score([truth], [guess]).f1).state == "correct"
+
+
+def entities_without_the_last(tags):
+    found, start = [], None
+    for place, tag in enumerate(tags):
+        if start is not None and not tag.startswith("I-"):
+            found.append((tags[start][2:], start, place - 1))
+            start = None
+        if tag.startswith("B-"):
+            start = place
+    return found
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (entities_without_the_last, "at the end"),
+        (
+            lambda tags: [(k, a, b + 1) for k, a, b in entity_scores._entities(tags)],
+            "count it, not the one after it",
+        ),
+        (lambda tags: [(t, i, i) for i, t in enumerate(tags) if t != "O"], "follows the hyphen"),
+        (
+            lambda tags: [(t[2:], i, i) for i, t in enumerate(tags) if t != "O"],
+            "begins none",
+        ),
+        (lambda tags: len(tags), "a list of"),
+        (lambda tags: ["Drug"], "no (type, first, last)"),
+    ],
+)
+def test_entities_that_are_not(function, said):
+    outcome = compact_biobert.q3.check(function)
+    assert outcome.state == "wrong" and said in outcome.text
+
+
+def test_the_packages_own_entities_are_right():
+    assert compact_biobert.q3.check(entity_scores._entities).state == "correct"
+
+
+@pytest.mark.parametrize(
+    ("id", "given", "said"),
+    [
+        ("06.q1", 13.9, "per cent"), ("06.q1", 0.0, "between 0 and 1"),
+        ("07.q1", 165.0, "dictionary"), ("07.q1", {"scores": 1.0, "probabilities": 0.0}, "above 0"),
+        ("08.q1", 0.05, "divide the one"), ("08.q1", -1.0, "above 0"),
+    ],
+)  # fmt: skip
+def test_results_of_the_biomedical_lessons_that_cannot_be(id, given, said):
+    QUESTIONS[id].predict(QUESTIONS[id].choices[0])
+    assert said in QUESTIONS[id].check(given).text
+    QUESTIONS[id].predict(...)

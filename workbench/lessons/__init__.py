@@ -17,7 +17,10 @@ from workbench.lessons.question import Outcome, Question
 
 __all__ = ["Outcome", "Question", "questions", "solutions", "solved", "starters"]
 
-_MODULES = ("soft_and_hard_loss", "temperature", "layer_halving", "peptide_binding")
+_MODULES = (
+    "soft_and_hard_loss", "temperature", "layer_halving", "peptide_binding", "hidden_words",
+    "inner_layers", "compact_biobert",
+)  # fmt: skip
 
 Notebook = TypeVar("Notebook", bound=MutableMapping)
 
