@@ -23,6 +23,7 @@ from workbench import (
     recipes,
     storage,
 )
+from workbench.config import SEED_LIMIT
 from workbench.corpora import Batch
 from workbench.distiller import Distiller, Schedule
 from workbench.errors import UsageError, WorkbenchError
@@ -120,7 +121,7 @@ def teach(
         Held-out figures: perplexity, the oracle's where there is one, their ratio, seconds.
 
     Raises:
-        UsageError: if the name is unknown, or ``out`` is missing.
+        UsageError: if the name is unknown, ``out`` is missing, or a number is out of its range.
         WorkbenchError: if the data cannot be used or ``out`` holds something else.
     """
     if name not in PLANS:
@@ -129,6 +130,8 @@ def teach(
         raise UsageError("a teacher trained on --data or from --base needs --out DIR")
     if steps is not None and steps < 1:
         raise UsageError(f"steps is {steps}; expected at least 1")
+    if not 0 <= seed < SEED_LIMIT:
+        raise UsageError(f"seed is {seed}; expected a number from 0 to 2³²−1")
     plan = PLANS[name]
     task = recipes.get(plan.recipe).task
     pair_teachers.check_options(name, task, alleles, base)
