@@ -138,7 +138,8 @@ def runtime_figure(results: dict[str, Any]) -> Figure:
 
 def ledger_figure(lines: Sequence[dict[str, Any]], formula: str = "") -> Figure:
     """Who is teaching: each term's value × weight, and the teacher's share of the gradient."""
-    figure, (left, right) = new_figure(9.2, 4.0, columns=2)
+    below = textwrap.fill(formula, 128)
+    figure, (left, right) = new_figure(9.2, 4.0 + 0.16 * below.count("\n"), columns=2)
     logged = [line for line in lines if line.get("ledger")]
     steps = [line["step"] for line in logged]
     names = {
@@ -189,9 +190,7 @@ def ledger_figure(lines: Sequence[dict[str, Any]], formula: str = "") -> Figure:
         fontsize=13,
         fontweight="bold",
     )
-    figure.supxlabel(
-        textwrap.fill(formula, int(14 * figure.get_figwidth())), fontsize=9, color="#444444"
-    )
+    figure.supxlabel(below, fontsize=9, color="#444444")
     return figure
 
 
