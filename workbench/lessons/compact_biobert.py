@@ -41,7 +41,7 @@ q1 = Prediction(
     verdict=_quieter,
     explanation="A query's KL is one number; divided by n keys it is n times smaller, and so is "
     "its gradient. The script reads 256 tokens at once, so there it is up to 256 times. Nothing "
-    "crashes: the weight 3 of the formula has silently become 3/256.",
+    "crashes: the weight 3 of the formula becomes as little as 3/256.",
     hints=(
         "By what is each query's KL divided?",
         "By the number of tokens that it can look at, itself included.",
