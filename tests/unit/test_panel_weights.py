@@ -152,3 +152,20 @@ def test_the_hand_on_a_slider_is_left_alone():
     drawn(panel)
     assert panel.weight_sliders["cosine"].value == 2.004
     assert panel.weight_boxes["cosine"].value == 2.0
+
+
+def test_what_a_slider_in_the_browser_makes_of_a_value_changes_nothing():
+    """It answers with the step next to what it was set to."""
+    panel = RunPanel("compactbiobert")
+    assert panel.alpha_box.value == 0.1667
+    panel.alpha_slider.value = 0.17
+    panel.alpha_box.value = 0.16671
+    panel.weight_boxes["hidden"].value = 2.04
+    panel.weight_sliders["hidden"].value = 2.0
+    drawn(panel)
+    assert panel.settings.alpha == 1 / 6
+    assert panel.settings.weights == {"hidden": 2.04}
+    assert "L = 1·CE(" in formula(panel)
+    panel.alpha_slider.value = 0.18
+    drawn(panel)
+    assert panel.settings.alpha == panel.alpha_box.value == 0.18

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from workbench.objective import Objective
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.25, 50.0
 #: Where the slider of a term's weight ends; published ones are 1 and 3.
 LARGEST_WEIGHT = 10.0
+_SLIDERS = (widgets.FloatSlider, widgets.FloatLogSlider)
 
 
 class RunPanel(widgets.VBox):
@@ -216,7 +217,7 @@ class RunPanel(widgets.VBox):
             value=now.temperature, base=10, step=0.02, readout=False,
             min=math.log10(LOWEST_TEMPERATURE), max=math.log10(HIGHEST_TEMPERATURE),
             description="Temperature T", tooltip="temperature of the soft loss",
-            **_sized("440px", "120px"),
+            **_sized("450px", "130px"),
         )  # fmt: skip
         self.temperature_box = widgets.BoundedFloatText(
             value=now.temperature, min=LOWEST_TEMPERATURE, max=HIGHEST_TEMPERATURE, step=0.1,
@@ -225,10 +226,10 @@ class RunPanel(widgets.VBox):
         self.alpha_slider = widgets.FloatSlider(
             value=now.alpha, min=0.0, max=1.0, step=0.01, readout=False,
             description="Labels' weight α", tooltip="weight of the labels against the teacher",
-            **_sized("440px", "120px"),
+            **_sized("450px", "130px"),
         )  # fmt: skip
         self.alpha_box = widgets.BoundedFloatText(
-            value=now.alpha, min=0.0, max=1.0, step=0.05, description="α =",
+            value=_typed(now.alpha), min=0.0, max=1.0, step=0.05, description="α =",
             tooltip="weight of the labels as a number", **_sized("120px", "32px"),
         )  # fmt: skip
         self.variant_menu = widgets.Dropdown(
@@ -285,7 +286,7 @@ class RunPanel(widgets.VBox):
         start = {"value": value, "min": 0.0, "max": LARGEST_WEIGHT}
         slider = self.weight_sliders[name] = widgets.FloatSlider(
             **start, step=0.1, readout=False, description=f"Weight of {name}",
-            tooltip=f"weight of the {name} term in the loss", **_sized("440px", "120px"),
+            tooltip=f"weight of the {name} term in the loss", **_sized("450px", "130px"),
         )  # fmt: skip
         box = self.weight_boxes[name] = widgets.BoundedFloatText(
             **start, step=0.1, description="w =", tooltip=f"weight of {name} as a number",
@@ -319,11 +320,13 @@ class RunPanel(widgets.VBox):
         if self._publisher.is_current_thread():
             return  # the panel moved it, to follow the settings
         value = change.new
-        if change.owner is self.temperature_slider:
-            value = _two_digits(value)
-        elif change.owner is self.alpha_slider or change.owner in self.weight_sliders.values():
-            value = round(value, 2)
+        read = self._resolution(change.owner)
         with self._lock:
+            # A slider in the browser answers with the step next to what it was set to: that is
+            # nobody's hand, and would make 0.17 of an α of 1/6.
+            if read(value) == read(self._value(key, self._settings)):
+                return
+            value = read(value) if isinstance(change.owner, _SLIDERS) else value
             self._moved[key] = change.owner
             changes = {"weights": self._settings.weights or {}}
             if key.startswith(_weight_of("")):
@@ -335,6 +338,16 @@ class RunPanel(widgets.VBox):
                 settings, weights=self._changed(settings.variant, settings.weights)
             )
         self._publisher.poke()
+
+    def _resolution(self, widget: widgets.Widget) -> Callable[[Any], Any]:
+        """What a control makes of a value: as it shows it, or can be moved to it."""
+        if widget is self.temperature_slider:
+            return _two_digits
+        if widget is self.alpha_slider:
+            return partial(round, ndigits=2)
+        if widget in self.weight_sliders.values():
+            return partial(round, ndigits=1)
+        return _typed if isinstance(widget, widgets.BoundedFloatText) else lambda value: value
 
     # -- weights of terms
 
@@ -381,9 +394,10 @@ class RunPanel(widgets.VBox):
         for key, controls in self._controls().items():
             value = self._value(key, settings)
             for widget in controls:
+                read = self._resolution(widget)
                 # The control under the user's hand is left alone.
-                if widget is not moved.get(key) and widget.value != value:
-                    widget.value = value
+                if widget is not moved.get(key) and read(widget.value) != read(value):
+                    widget.value = value if isinstance(widget, _SLIDERS) else read(value)
         objective = self._objective(settings.variant)
         for name, slider in self.weight_sliders.items():
             # Another variant may be without the term.
@@ -457,6 +471,11 @@ def _numbers(weights: Mapping[str, Any]) -> dict[str, float]:
         ) from error
 
 
+def _typed(value: float) -> float:
+    """As a box shows it: four decimals."""
+    return round(value, 4)
+
+
 def _two_digits(value: float) -> float:
     """A slider's value as somebody would write it: 9.77 is 9.8, 31.6 is 32."""
     return float(f"{value:.2g}")
@@ -489,9 +508,9 @@ def _row(*children: widgets.Widget) -> widgets.HBox:
 def _with_ends(slider: widgets.Widget, low: str, high: str) -> widgets.VBox:
     ends = widgets.HTML(
         markup.slider_ends(low, high),
-        layout=widgets.Layout(margin="-6px 12px 4px 134px", width="auto"),
+        layout=widgets.Layout(margin="-6px 12px 4px 144px", width="auto"),
     )
-    return widgets.VBox((slider, ends), layout=widgets.Layout(width="448px"))
+    return widgets.VBox((slider, ends), layout=widgets.Layout(width="458px"))
 
 
 def _family(widget: widgets.Widget) -> list[widgets.Widget]:
