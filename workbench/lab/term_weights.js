@@ -2,8 +2,7 @@
 // Python; everything else is computed here. Joined behind elements.js and explorer_charts.js.
 
 const SEND_DELAY = 80, SAY_DELAY = 600; // ms
-const NAMED_FROM = 7.5; // px a letter; a narrower segment goes without its name
-let views = 0;
+const NAMED_FROM = 9; // px a letter; a narrower segment goes without its name
 
 /** The weight of every term: hard and soft share one, split by alpha. */
 export function weightsOf(variant, { alpha, weights }) {
@@ -18,10 +17,8 @@ export function sharesOf(norms, weights) {
     [name, total > 0 ? weights[name] * norms[name] / total : 0]));
 }
 
-/** A number with three digits, as the formula in Python has it. */
-function short(value) {
-  return String(Number(value.toPrecision(3)));
-}
+/** Three digits, as in the formula that Python writes. */
+const short = (value) => String(Number(value.toPrecision(3)));
 
 /** A bar of one segment a term. */
 class Bar {
@@ -32,13 +29,12 @@ class Bar {
   }
 
   show(shares) {
-    const said = [], width = this.element.clientWidth || 700;
+    const said = [];
     for (const [term, part] of Object.entries(this.parts)) {
       const share = shares[term] ?? 0, text = `${term} ${percent(share)}`;
+      said.push(part.title = text);
       part.style.width = `${100 * share}%`;
-      part.title = text;
-      write(part, share * width > NAMED_FROM * text.length + 10 ? text : "");
-      said.push(text);
+      write(part, share * this.element.clientWidth > NAMED_FROM * text.length + 10 ? text : "");
     }
     this.element.setAttribute("aria-label", `share of the gradient: ${said.join(", ")}`);
   }
@@ -49,15 +45,14 @@ class Panel {
     this.model = model;
     this.root = root;
     this.variants = model.get("_variants");
-    this.terms = Object.keys(Object.values(Object.values(this.variants)[0].at)[0].norms);
-    this.own = Object.keys(Object.values(this.variants)[0].own.weights);
-    this.id = `wbt${++views}`;
+    const [first] = Object.values(this.variants);
+    this.terms = Object.keys(Object.values(first.at)[0].norms);
+    this.own = Object.keys(first.own.weights);
     this.timers = {};
     this.build();
     this.pull = () => { this.state = this.model.get("state"); this.show(); };
     model.on("change:state", this.pull);
-    // Names come and go with the room for them.
-    this.watch = new ResizeObserver(() => this.showBars());
+    this.watch = new ResizeObserver(() => this.showBars()); // names come and go with their room
     this.pull();
     this.watch.observe(root);
   }
@@ -82,14 +77,13 @@ class Panel {
     });
   }
 
-  // -- elements
-
   build() {
     const picture = this.model.get("_picture"), parts = this.parts = {};
+    const [first] = Object.values(this.variants);
     if (/^[0-9a-f]+$/.test(picture))
       this.root.append(node("style", {}, `[data-workbench-picture="${picture}"] { display: none; }`));
-    parts.temperature = node("select", { class: "wbt-box", id: `${this.id}-temperature` });
-    for (const T of Object.keys(Object.values(this.variants)[0].at).sort((a, b) => a - b))
+    parts.temperature = node("select", { class: "wbt-box" });
+    for (const T of Object.keys(first.at).sort((a, b) => a - b))
       parts.temperature.append(node("option", { value: T }, T));
     parts.temperature.addEventListener("change", () =>
       this.change({ temperature: Number(parts.temperature.value) }));
@@ -102,8 +96,7 @@ class Panel {
     parts.live = node("p", { class: "wbt-unseen", "aria-live": "polite" });
     this.root.append(
       node("div", { class: "wbt-row" }, node("b", {}, this.model.get("_title")),
-        node("span", { class: "wbt-field" },
-          node("label", { for: parts.temperature.id }, "Temperature T"), parts.temperature), parts.reset),
+        node("label", {}, "Temperature T", parts.temperature), parts.reset),
       this.buildBars(), parts.source, parts.remark, this.buildTable(), parts.formula, parts.live);
     keepKeys(this.root);
   }
@@ -135,9 +128,8 @@ class Panel {
     this.rows = {};
     const { parts } = this, body = node("tbody");
     for (const term of this.terms) {
-      const cells = ["weight", "norm", "pull", "share"].map(() => node("td"));
       const control = node("td", { class: "wbt-control" });
-      const row = this.rows[term] = { cells };
+      const row = this.rows[term] = { cells: Array.from({ length: 4 }, () => node("td")) };
       if (this.own.includes(term)) {
         row.slider = this.slider(`weight of ${term}`, this.model.get("_most"), 0.1, (value) =>
           this.change({ weights: { ...this.state.weights, [term]: value } }));
@@ -151,57 +143,51 @@ class Panel {
       }
       body.append(node("tr", {},
         node("th", { scope: "row" }, node("span", { class: `wbt-dot wbt-${term}`, "aria-hidden": "true" }), term),
-        ...(term === "soft" ? [] : [control]), ...cells));
+        ...(term === "soft" ? [] : [control]), ...row.cells));
     }
     const heads = ["term", "", "weight w", "× norm of its gradient g", "= pull w·g", "share"];
     return node("div", { class: "wbt-scroll" }, node("table", {},
       node("thead", {}, node("tr", {}, ...heads.map((text) => node("th", { scope: "col" }, text)))), body));
   }
 
-  // -- showing
-
-  here() {
-    const variant = this.variants[this.state.variant], at = variant.at[String(this.state.temperature)];
-    const weights = weightsOf(variant, this.state);
+  /** What a variant makes of a state. */
+  at(name, state) {
+    const variant = this.variants[name], at = variant.at[String(state.temperature)];
+    const weights = weightsOf(variant, state);
     return { variant, at, weights, shares: sharesOf(at.norms, weights) };
   }
 
   showBars() {
-    this.now.show(this.here().shares);
+    this.now.show(this.at(this.state.variant, this.state).shares);
     for (const [name, { bar, button }] of Object.entries(this.others)) {
-      const { own, at, combined } = this.variants[name];
-      bar.show(sharesOf(at[String(own.temperature)].norms, weightsOf({ combined }, own)));
+      bar.show(this.at(name, this.variants[name].own).shares);
       button.setAttribute("aria-pressed", String(name === this.state.variant));
     }
   }
 
   show() {
-    const { parts, state } = this, { variant, at, weights, shares } = this.here();
+    const { parts, state } = this, { variant, at, weights, shares } = this.at(state.variant, state);
     this.showBars();
     for (const [term, { cells, slider }] of Object.entries(this.rows)) {
-      const weight = weights[term], norm = at.norms[term];
-      [short(weight), figure(norm), figure(weight * norm), percent(shares[term])]
-        .forEach((text, i) => write(cells[i], text));
-      if (slider && Number(slider.value) !== weight) slider.value = weight;
-      if (slider) slider.setAttribute("aria-valuetext", `${short(weight)}: ${percent(shares[term])} of the gradient`);
+      const weight = weights[term], norm = at.norms[term], share = percent(shares[term]);
+      [short(weight), figure(norm), figure(weight * norm), share].forEach((text, i) => write(cells[i], text));
+      if (!slider) continue;
+      if (Number(slider.value) !== weight) slider.value = weight;
+      slider.setAttribute("aria-valuetext", `${short(weight)}: ${share} of the gradient`);
     }
     if (Math.abs(Number(parts.alpha.value) - state.alpha) > 0.005) parts.alpha.value = state.alpha;
     parts.alpha.setAttribute("aria-valuetext", `α = ${short(state.alpha)}`);
     write(parts.alphaIs, `α = ${short(state.alpha)}`);
     parts.temperature.value = String(state.temperature);
-    parts.reset.disabled = same(state, variant.own);
+    const flat = ({ temperature, alpha, weights: own }) => String([temperature, alpha, ...this.own.map((n) => own[n])]);
+    parts.reset.disabled = flat(state) === flat(variant.own);
     write(parts.source, `${state.variant}: ${variant.source}.`);
     write(parts.remark, at.remark);
-    const line = at.formula.map(([text, term]) => text + (term ? short(weights[term]) : "")).join("");
-    write(parts.formula, line.replaceAll(" + ", "\n+ ")); // a line a term
+    write(parts.formula, at.formula.map(([text, term]) => // a line a term
+      text.replace(" + ", "\n+ ") + (term ? short(weights[term]) : "")).join(""));
     this.later("say", SAY_DELAY, () => write(parts.live, `${state.variant}, T = ${state.temperature}: `
       + this.terms.map((term) => `${term} ${percent(shares[term])}`).join(", ")));
   }
-}
-
-function same(one, other) {
-  return one.temperature === other.temperature && one.alpha === other.alpha
-    && Object.keys(one.weights).every((term) => one.weights[term] === other.weights[term]);
 }
 
 function render({ model, el }) {

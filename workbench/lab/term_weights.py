@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
@@ -29,6 +29,13 @@ from workbench.lab.panel import LARGEST_WEIGHT
 from workbench.lab.pictured import Pictured, text_of
 from workbench.objective import Objective
 from workbench.progress import Silent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from workbench.corpora import Batch
+    from workbench.objective import TeacherSignal
+    from workbench.teacher_cache import Teacher
 
 #: Temperatures at which the norms are measured; a variant's own is added.
 TEMPERATURES = (1.0, 2.0, 4.0, 10.0)
@@ -112,6 +119,7 @@ def measure(recipe: str, variant: str, teacher: str, sentences: int, seed: int) 
     )  # fmt: skip
     shop = workshop.prepare(config, Silent())
     batch = shop.batch(0, 1)
+    shop.student.teacher = _Remembering(shop.student.teacher)
     found: Norms = {}
     for temperature in _temperatures(recipe):
         shop.student.temperature = temperature
@@ -315,7 +323,8 @@ class TermWeights(Pictured):
         if not notable:
             return f"Weight for weight, every term pulls as it does in {REFERENCE}."
         words = [
-            f"{name} {max(ratio, 1 / ratio):.3g} times {'stronger' if ratio > 1 else 'weaker'}"
+            f"{name} {_three_digits(max(ratio, 1 / ratio))} times "
+            f"{'stronger' if ratio > 1 else 'weaker'}"
             for name, ratio in sorted(notable.items(), key=lambda i: -abs(math.log(i[1])))
         ]
         return f"Weight for weight, next to {REFERENCE} at this T: {', '.join(words)}."
@@ -328,6 +337,24 @@ def _temperatures(recipe: str) -> list[float]:
     known = recipes.get(recipe)
     own = {float(v.temperature or known.temperature) for v in known.variants.values()}
     return sorted({*TEMPERATURES, *own})
+
+
+class _Remembering:
+    """A teacher that is asked once: what it says of one batch does not depend on T."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.vocabulary = teacher.vocabulary
+        self._teacher = teacher
+        self._said: TeacherSignal | None = None
+
+    def signal(self, batch: Batch, scored: Tensor) -> TeacherSignal:
+        if self._said is None:
+            self._said = self._teacher.signal(batch, scored)
+        return self._said
+
+
+def _three_digits(value: float) -> str:
+    return f"{float(f'{value:.3g}'):,g}"
 
 
 def _between(name: str, value: Any, most: float) -> float:
