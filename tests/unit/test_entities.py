@@ -217,6 +217,9 @@ def test_labels_are_in_order_whatever_the_order_of_sentences():
     found = [Tagged(("a", "b"), ("I-gene", "O")), Tagged(("c",), ("B-Disease",))]
     expected = ("O", "B-Disease", "I-Disease", "B-gene", "I-gene")
     assert entities.labels_of(found) == entities.labels_of(found[::-1]) == expected
+    # So many that no order but the alphabet's gives it by chance.
+    many = [Tagged((c,), (f"B-{c}",)) for c in "hgfedcba"]
+    assert entities.labels_of(many) == ("O", *(f"{p}-{c}" for c in "abcdefgh" for p in "BI"))
 
 
 def test_the_first_piece_of_a_word_has_its_label_and_no_other_piece(tokenizer):
@@ -656,6 +659,24 @@ def test_every_held_out_word_is_judged_once(tokenizer):
             own = model(input_ids=torch.from_numpy(row.input_ids)[None]).logits[0]
         words = slice(row.first_word, row.first_word + len(row.first_pieces))
         assert np.abs(logits[row.sentence][words] - own[row.first_pieces].numpy()).max() < 1e-4
+
+
+def test_rows_are_no_longer_than_tokenizer_and_model_take(tokenizer, trained, monkeypatch):
+    lengths = []
+    embed = type(trained.classifier.bert.embeddings).forward
+
+    def watched(self, input_ids=None, **options):
+        lengths.append(input_ids.shape[1])
+        return embed(self, input_ids=input_ids, **options)
+
+    monkeypatch.setattr(type(trained.classifier.bert.embeddings), "forward", watched)
+    sentences = toy(50, seed=6, longest=30)
+    entities.word_logits(trained.classifier, tokenizer, sentences)
+    assert 35 < max(lengths) <= 40  # the model has 40 positions
+    lengths.clear()
+    monkeypatch.setattr(tokenizer, "model_max_length", 20)
+    entities.word_logits(trained.classifier, tokenizer, sentences)
+    assert 15 < max(lengths) <= 20
 
 
 def test_an_entity_across_a_cut_is_one_entity(tokenizer):
