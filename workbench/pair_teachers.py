@@ -229,7 +229,14 @@ def _quality(judgement: Judgement, unseen: Judgement | None, corpus) -> dict[str
     return figures
 
 
-def check_options(name: str, task: str, alleles: str | None, base: str | None) -> None:
+def check_options(
+    name: str, task: str, alleles: str | None, base: str | None, column: str | None
+) -> None:
     """Raise UsageError where an option is for another kind of teacher."""
+    if task == "text-classification" and column:
+        raise UsageError(
+            f"--column is for sequences and texts; a table for {name} has the columns "
+            f"{', '.join(pairs.COLUMNS)}"
+        )
     if task != "text-classification" and (alleles or base):
         raise UsageError(f"--alleles and --base are for the teacher pmhc, not for {name}")

@@ -134,7 +134,7 @@ def teach(
         raise UsageError(f"seed is {seed}; expected a number from 0 to 2³²−1")
     plan = PLANS[name]
     task = recipes.get(plan.recipe).task
-    pair_teachers.check_options(name, task, alleles, base)
+    pair_teachers.check_options(name, task, alleles, base, column)
     place = Path(out) if out else models.BUILT_IN_TEACHERS / name
     _check_place(place)
     storage.make_directory(place.parent, "the teacher")

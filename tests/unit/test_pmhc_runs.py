@@ -207,6 +207,8 @@ def test_what_is_wrong_is_one_line(teacher, table, tiny_teacher, tmp_path, capsy
           "--teacher", teacher], "no column pseudosequence"),
         (["distill", "distilbert-pmhc", "--column", "peptide", "--teacher", teacher],
          "has the columns peptide, allele, label"),
+        (["teach", "pmhc", "--column", "peptide", "--data", table, "--out", str(tmp_path / "t")],
+         "has the columns peptide, allele, label"),
         (["distill", "protgpt2-tiny", "--alleles", table], "--alleles is for peptides and HLA"),
         (["evaluate", teacher, "--recipe", "protgpt2-tiny"], "expected a causal language model"),
         (["teach", "protgpt2", "--base", teacher, "--out", str(tmp_path / "x")], "for the teacher"),
