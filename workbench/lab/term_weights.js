@@ -2,7 +2,7 @@
 // Python; everything else is computed here. Joined behind elements.js and explorer_charts.js.
 
 const SEND_DELAY = 80, SAY_DELAY = 600; // ms
-const NAMED_FROM = 9; // px a letter; a narrower segment goes without its name
+const NAMED_FROM = 9; // px a letter; a narrower segment says its share alone, or nothing
 
 /** The weight of every term: hard and soft share one, split by alpha. */
 export function weightsOf(variant, { alpha, weights }) {
@@ -16,7 +16,6 @@ export function sharesOf(norms, weights) {
   return Object.fromEntries(names.map((name) =>
     [name, total > 0 ? weights[name] * norms[name] / total : 0]));
 }
-
 /** Three digits, as in the formula that Python writes. */
 const short = (value) => String(Number(value.toPrecision(3)));
 
@@ -34,7 +33,8 @@ class Bar {
       const share = shares[term] ?? 0, text = `${term} ${percent(share)}`;
       said.push(part.title = text);
       part.style.width = `${100 * share}%`;
-      write(part, share * this.element.clientWidth > NAMED_FROM * text.length + 10 ? text : "");
+      const fits = (t) => share * this.element.clientWidth > NAMED_FROM * t.length + 10;
+      write(part, [text, percent(share)].find(fits) ?? "");
     }
     this.element.setAttribute("aria-label", `share of the gradient: ${said.join(", ")}`);
   }

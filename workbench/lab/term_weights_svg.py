@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 WIDTH, LEFT = 920, 150
 BAR = WIDTH - LEFT - 4
-#: What a segment must be wide to hold its name, px for each letter.
+#: What a segment must be wide to hold its name, px a letter; else it says its share, or nothing.
 LETTER = 8.4
 LINE = 112
 
@@ -80,8 +80,9 @@ def _bar(y: float, height: float, name: str, pulls: Mapping[str, Pull], weight: 
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height}" '
             f'style="fill:{COLOURS[term]}"/>'
         )
-        text = f"{term} {pull.share:.0%}"
-        if width > LETTER * len(text) + 8:
+        said = (f"{term} {pull.share:.0%}", f"{pull.share:.0%}")
+        text = next((t for t in said if width > LETTER * len(t) + 8), "")
+        if text:
             # Dark on every one of the colours, whatever the page's theme.
             parts.append(draw_text(x + 6, y + height / 2 + 5, text, size=13.5, colour="#111"))
         x += width
