@@ -22,6 +22,7 @@ from workbench.plots.run import (
     runtime_figure,
     variants_figure,
 )
+from workbench.plots.students import ablation_figure, students_figure
 from workbench.plots.style import COLOURS, LABELS, save
 from workbench.plots.temperature import (
     calibration_figure,
@@ -35,6 +36,7 @@ from workbench.plots.world import distribution_figure, profile_figure
 __all__ = [
     "COLOURS",
     "LABELS",
+    "ablation_figure",
     "alleles_figure",
     "amino_acid_figure",
     "attention_figure",
@@ -60,6 +62,7 @@ __all__ = [
     "similarity_figure",
     "sizes_figure",
     "start_figure",
+    "students_figure",
     "substitution_figure",
     "sweep_figure",
     "variants_figure",
