@@ -157,6 +157,24 @@ def test_the_stream_never_repeats_and_its_signal_is_of_the_batch_last_given(buil
             )
 
 
+def test_the_world_teaches_by_its_oracle_and_a_text_by_its_words(tmp_path, monkeypatch):
+    class Told(Exception):
+        pass
+
+    def tell(model, objective, teacher, *, alpha, temperature, **rest):
+        raise Told(type(teacher).__name__, alpha, temperature, objective.scores)
+
+    monkeypatch.setattr(masked_teachers, "Distiller", tell)
+    with pytest.raises(Told) as told:
+        teach(tmp_path / "t", steps=1)
+    assert told.value.args == ("Stream", 0.0, 1.0, "masked")
+    file = tmp_path / "some.txt"
+    file.write_text("\n".join(lines()), encoding="utf-8")
+    with pytest.raises(Told) as told:
+        teach(tmp_path / "t", data=str(file), steps=1)
+    assert told.value.args == ("NoneType", 1.0, 1.0, "masked")
+
+
 # ---------------------------------------------------------------------- from a text
 
 
