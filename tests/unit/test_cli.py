@@ -47,10 +47,14 @@ def test_recipes_json_is_one_object_with_computed_counts(capsys):
         "protgpt2-small": 81_912_576,
         "protgpt2-medium": 203_668_480,
         "distilbert-pmhc": 49_436_162,
+        "distilbiobert": 65_813_572,
+        "tinybiobert": 13_903_756,
+        "compactbiobert": 65_813_572,
     }
+    teachers = {"protgpt2": 774_030_080, "distilbert": 91_963_394}
     for name, recipe in recipes.items():
-        teacher = recipe["parameters"]["paper"]["teacher"]
-        assert teacher == (774_030_080 if name.startswith("protgpt2") else 91_963_394)
+        expected = teachers.get(name.partition("-")[0], 108_340_804)
+        assert recipe["parameters"]["paper"]["teacher"] == expected
     code, out, _ = run(capsys, "recipes", "protgpt2-tiny", "--json")
     assert json.loads(out)["name"] == "protgpt2-tiny"
 
