@@ -38,6 +38,10 @@ STORIES = {
     "first": ("first: the lowest layers", "The layers next to the embeddings."),
     "last": ("last: the highest layers", "The layers next to the head."),
     "spaced": ("spaced: evenly, from the first to the last", "Both ends are kept, at any ratio."),
+    "uniform": (
+        "uniform: the last of each equal stretch",
+        "TinyBERT compares its layers with these.",
+    ),
     "scratch": (
         "scratch: nothing copied",
         "As large as a copy, and random throughout: what copying is compared with.",
