@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,10 +48,15 @@ DRAWN = ("compactbiobert", "corrected")
 @pytest.fixture(scope="module", autouse=True)
 def brief():
     """What is tested here is neither how fast the machine is nor how a figure looks."""
+    measure = runtime.measure_reader
+
+    def measure_briefly(model, *arguments):
+        # Attention maps are kept for training only.
+        assert model.config._attn_implementation == "sdpa"
+        return measure(model, *arguments, seconds=0.0)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            runtime, "measure_reader", partial(runtime.measure_reader, seconds=0.0)
-        )
+        patch.setattr(runtime, "measure_reader", measure_briefly)
         patch.setattr(runtime, "BATCH_SIZES", (1,))
         patch.setattr(plots, "run_figures", lambda *_: {})
         patch.setattr(fill_mask, "ENTITY_SENTENCES", 24)
