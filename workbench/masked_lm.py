@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import torch
 from workbench import models
 from workbench.classifiers import EXPANSION, SPECIAL
 from workbench.errors import WorkbenchError
+from workbench.masking import CONTINUATION
 from workbench.recipes.recipe import Shape
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def load(source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
     return model, tokenizer, str(place)
 
 
-def word_pieces(texts: Iterable[str], *, size: int) -> PreTrainedTokenizerBase:
+def word_pieces(texts: Sequence[str], *, size: int) -> PreTrainedTokenizerBase:
     """A cased tokenizer of word pieces, trained on some texts.
 
     Pieces are joined until there are ``size`` of them or every word of the texts is one. All
@@ -120,24 +121,28 @@ def word_pieces(texts: Iterable[str], *, size: int) -> PreTrainedTokenizerBase:
         texts: to learn from.
         size: most pieces.
     """
-    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+    from tokenizers import processors
     from tokenizers.models import WordPiece
     from tokenizers.trainers import WordPieceTrainer
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
     letters = string.ascii_letters + string.digits + string.punctuation + GREEK
+    seen = sorted({letter for text in texts for letter in text if not letter.isspace()})
+    # The trainer numbers pieces that continue a word as a hash map gives them out, another way
+    # each time, and breaks ties by number. Named beforehand, their numbers are always the same.
+    continued = [f"{CONTINUATION}{letter}" for letter in dict.fromkeys([*letters, *seen])]
+    tokenizer = _bare(WordPiece(unk_token="[UNK]"))
     trainer = WordPieceTrainer(
         vocab_size=size,
         min_frequency=0,
-        special_tokens=list(SPECIAL),
+        special_tokens=[*SPECIAL, *continued],
         initial_alphabet=list(letters),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    # Made anew, so that only special tokens are special.
+    tokenizer = _bare(WordPiece(tokenizer.get_vocab(), unk_token="[UNK]"))
+    tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         special_tokens=[(name, SPECIAL.index(name)) for name in ("[CLS]", "[SEP]")],
@@ -150,3 +155,14 @@ def word_pieces(texts: Iterable[str], *, size: int) -> PreTrainedTokenizerBase:
         sep_token="[SEP]",
         mask_token="[MASK]",
     )
+
+
+def _bare(model):
+    """A tokenizer around a model of pieces that reads and writes text as BERT does, cased."""
+    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer

@@ -40,9 +40,9 @@ def oracle_targets(
 ) -> Tensor:
     """The exact distribution of each token to be told, given what the batch shows of the sentence.
 
-    A token that was replaced by another at random tells nothing of the one that stood there and
-    counts as hidden. A token that was left in its place is known: all of its probability is on
-    itself. (A model cannot tell the two apart; on average over both it gets the right answer.)
+    A token that was replaced by another tells of the one that stood there only that it was another.
+    A token that was left in its place is known: all of its probability is on itself. (A model
+    cannot tell the two apart; on average over both these targets give it the right answer.)
 
     Args:
         batch: masked, a sentence a row.
@@ -68,6 +68,9 @@ def oracle_targets(
             # The first token of a row is [CLS].
             answer = world.oracle_masked(sentence.words, (column[rows] - 1).tolist())
             found[rows[:, None], ids[None, :]] = answer.probabilities
+    swapped = np.flatnonzero((shown != labels) & (shown != mask_id))
+    found[swapped, shown[swapped]] = 0
+    found[swapped] /= found[swapped].sum(1, keepdims=True)
     return torch.from_numpy(found)
 
 

@@ -77,7 +77,7 @@ PLANS = {
     ),
     "biobert": Plan(
         recipe=masked_teachers.RECIPE,
-        steps=14_000,
+        steps=12_000,
         batch_size=64,
         learning_rate=1e-3,
         warmup=300,

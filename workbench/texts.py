@@ -108,7 +108,12 @@ def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, positions
         texts: sentences or abstracts.
         tokenizer: a fast one, the model's.
         positions: most tokens in a row, at least 3.
+
+    Raises:
+        ValueError: if a row has no place for a piece.
     """
+    if positions < 3:
+        raise ValueError(f"positions is {positions}; expected at least 3, two of them for marks")
     rows: list[np.ndarray] = []
     words = 0
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id

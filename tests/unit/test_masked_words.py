@@ -174,12 +174,7 @@ def test_on_average_targets_are_the_labels_for_every_input_that_a_model_can_see(
     assert len(mean) > 300
     for (seen, place), (weight, target, label) in mean.items():
         apart = (target - label).abs().sum().item() / 2 / weight
-        if seen[place] == mask:
-            assert apart < 1e-6
-        else:
-            # A swapped word is one of those that could be swapped in: what was not kept may also
-            # be itself again, which the oracle of the rest does not know of.
-            assert apart <= 1 / len(ids)
+        assert apart < 1e-6, (seen, place)
 
 
 def test_the_mean_of_targets_is_the_mean_of_labels(tiny, tokenizer, ids):
@@ -249,7 +244,7 @@ def opinionated(vocabulary: int, seed: int):
 
 @pytest.fixture
 def masked_batches(tiny, tokenizer) -> list[Batch]:
-    rows = texts.tokenise([s.text for s in tiny.sample(50, seed=5)], tokenizer, 32)
+    rows = texts.tokenise([s.text for s in tiny.sample(150, seed=5)], tokenizer, 32)
     masker = Masker(tokenizer, len(tokenizer))
     return [masker.mask(b, seed=3, draw=1) for b in corpora.make_batches(rows, 12, 0)]
 

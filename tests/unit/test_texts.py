@@ -48,7 +48,7 @@ def numbered(count: int) -> list[str]:
 @pytest.fixture(scope="module")
 def tokenizer():
     """Knows some words whole and others in pieces."""
-    return masked_lm.word_pieces([" ".join(LINES), "of the gene in mice"], size=190)
+    return masked_lm.word_pieces([" ".join(LINES), "of the gene in mice"], size=300)
 
 
 # ---------------------------------------------------------------------- the world
@@ -223,6 +223,11 @@ WORDS = st.sampled_from(
         "x" * 70,
     ]
 )
+
+
+def test_a_row_without_a_place_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="positions is 2"):
+        texts.tokenise(["one gene"], tokenizer, 2)
 
 
 @given(st.lists(st.lists(WORDS, max_size=30).map(" ".join), max_size=4), st.integers(3, 40))
