@@ -90,7 +90,9 @@ def load(
         )
     notes = []
     if len(kept) < len(lines):
-        notes.append(f"{source}: {len(lines) - len(kept):,} lines without a word left out")
+        without = len(lines) - len(kept)
+        many = "line" if without == 1 else "lines"
+        notes.append(f"{source}: {without:,} {many} without a word left out")
     apart = [line for line in kept if held_out(line)]
     rest = [line for line in kept if not held_out(line)]
     if len(kept) < HELD_OUT or not apart or not rest:

@@ -232,7 +232,7 @@ def test_a_column_and_notes_are_passed_on(tmp_path):
     teachers.teach(
         "biobert", out=tmp_path / "t", data=str(file), column="body", steps=1, progress=Heard()
     )
-    assert Heard.notes == [f"note: {file}: 1 lines without a word left out"]
+    assert Heard.notes == [f"note: {file}: 1 line without a word left out"]
 
 
 # ---------------------------------------------------------------------- what is refused
