@@ -89,13 +89,22 @@ def ablation_figure(ablation: Mapping[str, Mapping[str, Any]]) -> Figure:
             ends.append((float(mean[-1]), label, SERIES[number % 7]))
         axes.set_yscale("log")
         low, high = axes.get_ylim()
-        axes.set_yticks(ticks := round_ticks(low, high), [f"{t:g}" for t in ticks])
+        axes.set_yticks(ticks := _ticks(low, high), [f"{t:g}" for t in ticks])
         axes.minorticks_off()
         axes.set_xlabel("step")
         axes.set_title(TITLES.get(name, name), loc="left", fontsize=13, fontweight="bold")
         label_ends(axes, ends, low, high)
     all_axes[0].set_ylabel("held-out perplexity of hidden words")
     return figure
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis, also of one that spans less than a factor of three."""
+    from matplotlib.ticker import MaxNLocator
+
+    if high > 3 * low:
+        return round_ticks(low, high)
+    return [t for t in MaxNLocator(5).tick_values(low, high).tolist() if low <= t <= high]
 
 
 def _published(axes: Axes, rows: Sequence[Mapping[str, str]]) -> None:
