@@ -323,13 +323,14 @@ def test_tables_missing(monkeypatch, tmp_path):
 
 def test_teacher_missing_and_damaged(monkeypatch, tmp_path):
     monkeypatch.setattr(models, "BUILT_IN_TEACHERS", tmp_path)
-    for finding, name in zip(doctor.check_teachers(), ("pmhc", "protgpt2"), strict=True):
+    teachers = ("biobert", "pmhc", "protgpt2")
+    for finding, name in zip(doctor.check_teachers(), teachers, strict=True):
         assert finding.state == "wrong" and f"workbench teach {name}" in finding.advice
 
     (tmp_path / "protgpt2").mkdir()
     (tmp_path / "protgpt2" / "config.json").write_text("{}")
     (tmp_path / "protgpt2" / "model.safetensors").write_bytes(b"\x10" + bytes(7) + b"{")
-    _, finding = doctor.check_teachers()
+    *_, finding = doctor.check_teachers()
     assert finding.state == "wrong" and "damaged" in finding.found
 
 
