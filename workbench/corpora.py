@@ -296,17 +296,35 @@ def tokenise_split(
     """
     train = tokenise(corpus.train["sequence"][:], tokenizer, form, block)
     validation = tokenise(corpus.validation["sequence"][:], tokenizer, form, block)
+    return hold_out_rows(train, validation, corpus.source, block, context=1)
+
+
+def hold_out_rows(
+    train: Rows, validation: Rows, source: str, block: int, *, context: int
+) -> tuple[Rows, Rows]:
+    """Both as they are; or, where no record could be held out, the last tenth of all rows.
+
+    Args:
+        train: rows to learn from.
+        validation: held-out rows, which may be none.
+        source: for the message.
+        block: most tokens in a row.
+        context: tokens of each row that stand for no letter or word.
+
+    Raises:
+        WorkbenchError: if there is only one row.
+    """
     if len(validation):
         return train, validation
     held = max(1, len(train) // HELD_OUT)
     if len(train) <= held:
         raise WorkbenchError(
-            f"{corpus.source} makes one block of {block} tokens only; expected at least two, "
+            f"{source} makes one block of {block} tokens only; expected at least two, "
             "one to train on and one to hold out"
         )
-    scored = sum(len(t) - 1 for t in train.tokens)
-    held_scored = sum(len(t) - 1 for t in train.tokens[-held:])
-    # Residues are shared out by tokens; exact where a token is a residue.
+    scored = sum(len(t) - context for t in train.tokens)
+    held_scored = sum(len(t) - context for t in train.tokens[-held:])
+    # Letters or words are shared out by tokens; exact where a token is one.
     held_residues = round(train.residues * held_scored / scored)
     return (
         Rows(train.tokens[:-held], train.residues - held_residues),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench import sources
+from workbench import corpora, sources
 from workbench.corpora import HELD_OUT, Rows, held_out
 from workbench.errors import WorkbenchError
 from workbench.worlds import biomedical
@@ -144,22 +144,8 @@ def tokenise_split(
     """
     train = tokenise(corpus.train, tokenizer, positions)
     validation = tokenise(corpus.validation, tokenizer, positions)
-    if len(validation):
-        return train, validation
-    held = max(1, len(train) // HELD_OUT)
-    if len(train) <= held:
-        raise WorkbenchError(
-            f"{corpus.source} makes one row of {positions} tokens only; expected at least two, "
-            "one to train on and one to hold out"
-        )
-    pieces = sum(len(t) - 2 for t in train.tokens)
-    held_pieces = sum(len(t) - 2 for t in train.tokens[-held:])
-    # Words are shared out by pieces; exact where a piece is a word.
-    held_words = round(train.residues * held_pieces / pieces)
-    return (
-        Rows(train.tokens[:-held], train.residues - held_words),
-        Rows(train.tokens[-held:], held_words),
-    )
+    # [CLS] and [SEP] are no words.
+    return corpora.hold_out_rows(train, validation, corpus.source, positions, context=2)
 
 
 def _parts(word_of: Sequence[int | None], longest: int) -> Iterator[slice]:

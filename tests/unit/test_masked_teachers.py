@@ -242,7 +242,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
     file = tmp_path / "one.txt"
     file.write_text("One line .\n")
     for options, kind, said in (
-        ({"data": str(file)}, WorkbenchError, "makes one row of 64 tokens only"),
+        ({"data": str(file)}, WorkbenchError, "makes one block of 64 tokens only"),
         ({"data": str(tmp_path / "none.txt")}, WorkbenchError, "there is no file"),
         ({"data": str(tmp_path)}, WorkbenchError, "is a directory"),
         ({"steps": 0}, UsageError, "steps is 0; expected at least 1"),

@@ -306,7 +306,7 @@ def test_of_a_few_lines_the_last_tenth_of_the_rows_is_held_out(tokenizer, lines,
 
 def test_one_row_is_too_little(tokenizer):
     assert refused(texts.tokenise_split, corpus_of(["gene in mice"]), tokenizer, 32) == (
-        "some.txt makes one row of 32 tokens only; expected at least two, one to train on and one "
+        "some.txt makes one block of 32 tokens only; expected at least two, one to train on and one "
         "to hold out"
     )
     # One text is enough if it is long.
