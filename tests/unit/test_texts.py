@@ -306,8 +306,8 @@ def test_of_a_few_lines_the_last_tenth_of_the_rows_is_held_out(tokenizer, lines,
 
 def test_one_row_is_too_little(tokenizer):
     assert refused(texts.tokenise_split, corpus_of(["gene in mice"]), tokenizer, 32) == (
-        "some.txt makes one block of 32 tokens only; expected at least two, one to train on and one "
-        "to hold out"
+        "some.txt makes one block of 32 tokens only; expected at least two, one to train on and "
+        "one to hold out"
     )
     # One text is enough if it is long.
     train, validation = texts.tokenise_split(corpus_of(["gene in mice " * 40]), tokenizer, 32)
