@@ -143,12 +143,18 @@ def test_the_figure_of_students_has_a_sign_for_each_seed(measured):
 
         published = list(csv.DictReader(file))
     figure = plots.students_figure({**measured, "published": published})
-    size, speed, real = figure.axes
-    for axes, key, scale in ((size, "parameters", 1e-6), (speed, "latency_ms", 1.0)):
+    by_size, by_speed, size, real = figure.axes
+    for axes, key, scale, quality in (
+        (by_size, "parameters", 1e-6, "perplexity"),
+        (by_speed, "latency_ms", 1.0, "perplexity"),
+        (size, "parameters", 1e-6, "entity_f1"),
+    ):
         signs = {tuple(line.get_ydata()): line.get_xdata() for line in axes.get_lines()}
         for lines in measured["students"].values():
             for role in ("student", "baseline"):
-                values = tuple(line[role]["entity_f1"] for line in lines)
+                values = tuple(line[role][quality] for line in lines)
+                if quality == "perplexity":
+                    values = tuple(v / measured["oracle"][quality] - 1 for v in values)
                 places = scale * np.median([line[role][key] for line in lines])
                 assert values in signs
                 if key == "parameters":

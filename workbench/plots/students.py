@@ -24,43 +24,60 @@ _MARKERS = {"distilbiobert": "o", "tinybiobert": "^", "compactbiobert": "D"}
 
 
 def students_figure(measured: Mapping[str, Any]) -> Figure:
-    """Entity F1 against parameters and against latency, and the published figures beside them.
+    """Quality against parameters and against latency, and the published figures beside them.
 
-    Filled signs are students, open ones the same students trained without a teacher, a sign a
-    seed; the square is the teacher.
+    In the upper row by how much the perplexity of hidden words lies above the oracle's, below the
+    F1 of entities. Filled signs are students, open ones the same students trained without a
+    teacher, a sign a seed; the square is the teacher.
 
     Args:
         measured: of `biobert_study.stored`.
     """
-    figure, (size, speed, published) = new_figure(11.5, 4.2, columns=3)
-    for axes, key, label in (
-        (size, "parameters", "parameters (millions)"),
-        (speed, "latency_ms", "latency of a sentence (ms)"),
+    figure, (by_size, by_speed, size, published) = new_figure(11.5, 8.2, columns=2, rows=2)
+    for axes, cost, quality, label in (
+        (by_size, "parameters", "perplexity", "parameters (millions)"),
+        (by_speed, "latency_ms", "perplexity", "latency of a sentence (ms)"),
+        (size, "parameters", "entity_f1", "parameters (millions)"),
     ):
-        scale = 1e-6 if key == "parameters" else 1.0
-        teacher = measured["teacher"]
-        axes.plot(
-            scale * teacher[key], teacher["entity_f1"], "s", color=COLOURS["teacher"],
-            markersize=11, label="teacher" if axes is size else None,
-        )  # fmt: skip
-        for name, runs in measured["students"].items():
-            for role, filled in (("student", True), ("baseline", False)):
-                # A sign stands at the median latency of its seeds: the models are the same.
-                place = scale * float(np.median([run[role][key] for run in runs]))
-                axes.plot(
-                    [place] * len(runs), [run[role]["entity_f1"] for run in runs],
-                    _MARKERS[name], color=COLOURS[role], markersize=8, linestyle="none",
-                    markerfacecolor=COLOURS[role] if filled else "none", markeredgewidth=1.6,
-                    label=f"{TITLES[name]}{'' if filled else ', no teacher'}"
-                    if axes is size else None,
-                )  # fmt: skip
+        _signs(axes, measured, cost, quality, named=axes is by_size)
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
+    for axes in (by_size, by_speed):
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.set_yticks(ticks := round_ticks(low, high), [f"{100 * t:g} %" for t in ticks])
+        axes.minorticks_off()
+    by_size.set_ylabel("perplexity above the oracle's")
     size.set_ylabel("F1 of entities, classroom")
-    speed.set_ylim(size.get_ylim())
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=10)
     _published(published, measured["published"])
     return figure
+
+
+def _signs(
+    axes: Axes, measured: Mapping[str, Any], cost: str, quality: str, *, named: bool
+) -> None:
+    """Teacher, students and baselines; ``named`` puts them in the legend."""
+    scale = 1e-6 if cost == "parameters" else 1.0
+    teacher, oracle = measured["teacher"], measured["oracle"]["perplexity"]
+
+    def height(row: Mapping[str, Any]) -> float:
+        return row[quality] / oracle - 1 if quality == "perplexity" else row[quality]
+
+    axes.plot(
+        scale * teacher[cost], height(teacher), "s", color=COLOURS["teacher"], markersize=11,
+        label="teacher" if named else None,
+    )  # fmt: skip
+    for name, runs in measured["students"].items():
+        for role, filled in (("student", True), ("baseline", False)):
+            # A sign stands at the median latency of its seeds: the models are the same.
+            place = scale * float(np.median([run[role][cost] for run in runs]))
+            axes.plot(
+                [place] * len(runs), [height(run[role]) for run in runs],
+                _MARKERS[name], color=COLOURS[role], markersize=8, linestyle="none",
+                markerfacecolor=COLOURS[role] if filled else "none", markeredgewidth=1.6,
+                label=f"{TITLES[name]}{'' if filled else ', no teacher'}" if named else None,
+            )  # fmt: skip
 
 
 def ablation_figure(ablation: Mapping[str, Mapping[str, Any]]) -> Figure:

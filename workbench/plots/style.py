@@ -56,13 +56,14 @@ def save(figure: Figure, path: Path) -> None:
     storage.write_bytes(path, buffer.getvalue())
 
 
-def new_figure(width: float, height: float, columns: int = 1):
-    """A white figure, inches, with one row of axes; no pyplot, so nothing is kept alive."""
+def new_figure(width: float, height: float, columns: int = 1, rows: int = 1):
+    """A white figure, inches, and its axes row by row; no pyplot, so nothing is kept alive."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    axes = figure.subplots(1, columns)
-    for one in [axes] if columns == 1 else axes:
+    axes = figure.subplots(rows, columns)
+    axes = axes if rows * columns == 1 else axes.ravel()
+    for one in [axes] if rows * columns == 1 else axes:
         one.spines[["top", "right"]].set_visible(False)
         one.tick_params(labelsize=11)
         one.xaxis.label.set_size(12)
