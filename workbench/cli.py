@@ -268,6 +268,27 @@ def lab(
     raise typer.Exit(server.jupyter_lab(port, browser, notebooks))
 
 
+@app.command()
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(help="A recipe, a link such as 'protgpt2-tiny;T=4', or a run directory."),
+    ] = "protgpt2-tiny",
+    port: Annotated[int, typer.Option(help="The next free one if taken; 0 for any.")] = 8866,
+    browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,
+    address: Annotated[
+        str, typer.Option(help="Anything but 127.0.0.1 lets others in who have the token.")
+    ] = "127.0.0.1",
+    visitors: Annotated[int, typer.Option(help="At most so many at a time.")] = 12,
+    idle: Annotated[float, typer.Option(help="Minutes until an idle kernel is closed.")] = 15.0,
+) -> None:
+    """A live panel as a web page for a class, each visitor with a kernel of their own."""
+    from workbench import page
+
+    options = page.Options(port, address, visitors, idle, browser)
+    raise typer.Exit(page.show(name, options))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     sys.exit(_run(sys.argv[1:] if arguments is None else arguments))

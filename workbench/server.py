@@ -38,8 +38,7 @@ def jupyter_lab(port: int, open_browser: bool, notebooks: str | Path | None = No
         WorkbenchError: if JupyterLab or the notebooks are missing, or if the kernel
             would be another Python.
     """
-    if not 0 <= port <= 65535:
-        raise UsageError(f"port {port} is not between 0 and 65535")
+    check_port(port)
     directory = _directory(notebooks)
     if find_spec("jupyterlab") is None:
         raise WorkbenchError(
@@ -63,6 +62,12 @@ def jupyter_lab(port: int, open_browser: bool, notebooks: str | Path | None = No
     server.io_loop.add_callback(lambda: print(said, flush=True))
     server.start()
     return 0
+
+
+def check_port(port: int) -> None:
+    """UsageError if there is no such port."""
+    if not 0 <= port <= 65535:
+        raise UsageError(f"port {port} is not between 0 and 65535")
 
 
 def prefer_this_environment(variables) -> None:
