@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -74,7 +74,8 @@ class Snapshot:
     Attributes:
         step: steps taken.
         tensors: weights and optimiser moments by name, copies.
-        knobs: temperature, alpha and learning rate.
+        knobs: temperature, alpha and learning rate; "weight.hidden" and the like where weights
+            were given instead of the recipe's.
     """
 
     step: int
@@ -98,7 +99,8 @@ class Distiller:
         matcher: compares layers, where the objective asks for it; its projections are trained
             along with the student.
 
-    Temperature, alpha and learning_rate may be set at any time and apply from the next step.
+    Temperature, alpha and learning_rate may be set at any time and apply from the next step; so
+    may the weights of terms, with `set_weight`.
 
     Raises:
         ValueError: if temperature or alpha are out of range.
@@ -230,6 +232,7 @@ class Distiller:
             "temperature": self.temperature,
             "alpha": self.alpha,
             "learning_rate": self.learning_rate,
+            **{f"weight.{name}": weight for name, weight in self.objective.given},
         }
         return Snapshot(self.step_number, tensors, knobs)
 
@@ -259,6 +262,24 @@ class Distiller:
         self.temperature = snapshot.knobs["temperature"]
         self.alpha = snapshot.knobs["alpha"]
         self.learning_rate = snapshot.knobs["learning_rate"]
+        given = {n: v for n, v in snapshot.knobs.items() if n.startswith("weight.")}
+        self.objective = replace(
+            self.objective, given=tuple((n.removeprefix("weight."), v) for n, v in given.items())
+        )
+
+    def set_weight(self, name: str, weight: float) -> None:
+        """Give a term another weight, from the next step on.
+
+        Raises:
+            ValueError: if there is no such term, or the weight is below 0.
+        """
+        if name not in self.objective.terms():
+            raise ValueError(f"no term {name!r}; expected {', '.join(self.objective.terms())}")
+        if not weight >= 0:
+            raise ValueError(f"the weight of {name} is {weight}; expected 0 or more")
+        self.objective = replace(
+            self.objective, given=tuple({**dict(self.objective.given), name: weight}.items())
+        )
 
     # ------------------------------------------------------------------ inside
 

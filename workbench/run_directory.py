@@ -91,6 +91,11 @@ def load_config(directory: RunDirectory) -> RunConfig:
     return RunConfig.from_json(content["run"])
 
 
+def described(config: RunConfig) -> dict[str, Any]:
+    """What config.json of a new run holds."""
+    return {"format": FORMAT, "run": config.to_json(), "versions": versions()}
+
+
 def is_run(path: str | Path) -> bool:
     """Whether a directory holds a run of this workbench."""
     try:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import torch
+
 from workbench import binding, classification, classifiers, models, pairs, runtime
 from workbench.binding import Judgement
 from workbench.config import RunConfig
@@ -11,6 +14,7 @@ from workbench.corpora import Batch, Rows
 from workbench.errors import UsageError
 from workbench.headline import F1
 from workbench.pairs import PairCorpus
+from workbench.probes import Probe
 from workbench.recipes.recipe import Scale, Shape
 from workbench.tasks.generation import ROW_NAMES, fill_runtime, refuse_whole_words
 from workbench.tasks.task import ROW_KEYS, Judged
@@ -19,6 +23,8 @@ EXTRA_KEYS = (
     "matthews", "negative_log_likelihood", "intervals", "groups", "alleles", "reliability",
     "motifs",
 )  # fmt: skip
+#: Held-out pairs that one can watch.
+PROBES = 8
 #: Alleles whose motifs a run draws: one of A and two of B, with plain anchors that differ.
 SHOWN_ALLELES = ("HLA-A*02:01", "HLA-B*07:02", "HLA-B*44:02")
 #: Random peptides for each of them, at most: no more than there are held-out pairs.
@@ -139,6 +145,34 @@ class Classification:
                 near = binding.fidelity(logits["teacher"], logits[name])
                 row["kl_to_teacher"], row["agreement"] = near.kl_to_teacher, near.agreement
         return {**result, "without_hla": blind, "kept": _kept(answers)}
+
+    def probes(self, shop) -> list[Probe]:
+        """Whether some held-out peptides bind."""
+        records = shop.corpus.validation[:PROBES]
+        truth = shop.corpus.oracle(records) if shop.corpus.has_oracle else None
+        positions = shop.teacher_model.config.max_position_embeddings
+        rows = pairs.tokenise(records, shop.corpus.pseudo_sequences, shop.tokenizer, positions)
+
+        def known(number: int) -> np.ndarray | None:
+            return None if truth is None else np.array([1 - truth[number], truth[number]])
+
+        found = []
+        for number, (record, block) in enumerate(zip(records, rows.tokens, strict=True)):
+            ids = torch.as_tensor(block)
+            found.append(
+                Probe(
+                    title=f"{record.peptide} and {record.allele}",
+                    text=f"Does {record.peptide} bind {record.allele}?",
+                    words=classifiers.CLASSES,
+                    rest="",
+                    label=int(record.label),
+                    oracle=known(number),
+                    ask=lambda model, ids=ids: model(
+                        input_ids=ids[None].to(next(model.parameters()).device)
+                    ).logits[0],
+                )
+            )
+        return found
 
     def columns(self) -> tuple[tuple[str, str, str], ...]:
         """Of the table of four rows."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
+
 from workbench import (
     entities,
     masked_lm,
@@ -20,14 +23,26 @@ from workbench.errors import UsageError
 from workbench.headline import PERPLEXITY
 from workbench.masking import Masker, Masking
 from workbench.metrics import Quality
+from workbench.probes import Probe, at_place
 from workbench.recipes.recipe import Scale, Shape
 from workbench.tasks.generation import ROW_NAMES, fill_quality, fill_runtime
 from workbench.tasks.task import ROW_KEYS, Judged
 from workbench.texts import TextCorpus
+from workbench.worlds import biomedical
 
 EXTRA_KEYS = ("top1", "top5", "entity_f1", "entity_interval")
 #: Which tokens of the held-out sentences are hidden is the same for every run.
 HELD_OUT_SEED = 4_000_004
+#: Sentences of the built-in world that one can watch, and what stood there.
+GAPS = (
+    ("[MASK] inhibits EGFR .", "Gefitinib"),
+    ("Melanoma was treated with [MASK] .", "vemurafenib"),
+    ("[MASK] is used in the treatment of depression .", "Sertraline"),
+    ("Gefitinib inhibits [MASK] .", "EGFR"),
+    ("Gefitinib [MASK] EGFR .", "inhibits"),
+)
+#: Of other texts, so many held-out rows.
+PROBES = 5
 #: Sentences that models learn entities from, and passes over them.
 ENTITY_SENTENCES, ENTITY_EPOCHS = 500, 3
 #: Peak learning rate of that: the published 5e-5 is for models eight times as wide.
@@ -134,6 +149,47 @@ class FillMask:
             if name != "baseline":
                 fill_runtime(row, runtime.measure_reader(model, judged.validation))
         return result
+
+    def probes(self, shop) -> list[Probe]:
+        """Hidden words: of sentences chosen to be telling, or of held-out ones."""
+        tokenizer = shop.tokenizer
+        words = tuple(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+        found = []
+        for text, label, oracle in self._gaps(shop):
+            ids = torch.tensor(tokenizer(text)["input_ids"])
+            place = ids.tolist().index(tokenizer.mask_token_id)
+            found.append(
+                Probe(
+                    title=text,
+                    text=text,
+                    words=words,
+                    rest="any other word",
+                    label=label,
+                    oracle=oracle,
+                    ask=at_place(ids, place, len(words)),
+                )
+            )
+        return found
+
+    def _gaps(self, shop) -> list[tuple[str, int, np.ndarray | None]]:
+        """Text with one hidden piece, the piece, and its exact distribution where it is known."""
+        tokenizer = shop.tokenizer
+        found = []
+        known = masked_words.word_ids(tokenizer, biomedical.default_world()) is not None
+        if shop.corpus.tagged and known:
+            for text, word in GAPS:
+                truth = np.zeros(len(tokenizer))
+                answer = biomedical.oracle(text, text.split().index("[MASK]"))
+                truth[tokenizer.convert_tokens_to_ids(list(answer))] = list(answer.values())
+                label = tokenizer.convert_tokens_to_ids(word)
+                found.append((text.replace("[MASK]", tokenizer.mask_token), label, truth))
+            return found
+        for block in shop.validation.tokens[:PROBES]:
+            ids = [int(i) for i in block[1:-1]]
+            place = len(ids) // 2
+            hidden = [*ids[:place], tokenizer.mask_token_id, *ids[place + 1 :]]
+            found.append((tokenizer.decode(hidden), ids[place], None))
+        return found
 
     def columns(self) -> tuple[tuple[str, str, str], ...]:
         """Of the table of four rows."""

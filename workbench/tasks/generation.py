@@ -5,17 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
+
 from workbench import corpora, metrics, models, runtime
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Corpus, Rows
 from workbench.errors import UsageError
 from workbench.headline import PERPLEXITY
 from workbench.metrics import Quality
+from workbench.probes import Probe, at_place
 from workbench.recipes.recipe import Scale, Shape
 from workbench.runtime import Runtime
 from workbench.tasks.task import ROW_KEYS, Judged
+from workbench.worlds import proteins
 
 GENERATED = 200
+#: Places of a held-out sequence that one can watch, and held-out sequences.
+PROBE_PLACES, PROBE_SEQUENCES = (3, 12, 24), 3
 ROW_NAMES = ("oracle", "teacher", "student", "baseline")
 
 
@@ -117,6 +124,31 @@ class Generation:
                 fill_runtime(result[name], runtime.measure(model.to(device), judged.validation))
         return result
 
+    def probes(self, shop) -> list[Probe]:
+        """What follows after some residues of held-out sequences."""
+        found = []
+        tokens = shop.tokenizer.convert_ids_to_tokens(list(range(len(shop.tokenizer))))
+        for number, block in enumerate(shop.validation.tokens[:PROBE_SEQUENCES]):
+            ids = torch.as_tensor(block)
+            oracle = _oracle_of_tokens(block, shop.tokenizer) if shop.corpus.has_oracle else None
+            for place in PROBE_PLACES:
+                if place + 1 >= len(ids):
+                    continue
+                text = shop.tokenizer.decode(ids[1 : place + 1]).replace("\n", "")
+                truth = None if oracle is None else oracle[place]
+                found.append(
+                    Probe(
+                        title=f"held-out sequence {number + 1}, after {place} tokens",
+                        text=f"{text} ?",
+                        words=tuple(tokens),
+                        rest="any other token",
+                        label=int(ids[place + 1]),
+                        oracle=truth,
+                        ask=at_place(ids, place, len(tokens)),
+                    )
+                )
+        return found
+
     def columns(self) -> tuple[tuple[str, str, str], ...]:
         """Of the table of four rows."""
         return (
@@ -140,6 +172,24 @@ class Generation:
             f"With its teacher the student's perplexity is {abs(gain):.1%} "
             f"{'lower' if gain >= 0 else 'higher'} than without."
         ]
+
+
+def _oracle_of_tokens(block: np.ndarray, tokenizer) -> np.ndarray | None:
+    """What follows each token of a block, exactly, ``[length, vocabulary]``.
+
+    None unless the block is the beginning of a sequence, and each residue one token.
+    """
+    end = tokenizer.eos_token_id
+    columns = [*tokenizer.convert_tokens_to_ids(list(proteins.AMINO_ACIDS)), end]
+    if len(set(columns)) < len(proteins.SYMBOLS) or block[0] != end:
+        return None
+    residues = {token: letter for token, letter in zip(columns, proteins.AMINO_ACIDS, strict=False)}
+    inside = [int(token) for token in block[1:] if token != end]
+    if not all(token in residues for token in inside):
+        return None
+    found = np.zeros((len(inside) + 1, len(tokenizer)))
+    found[:, columns] = proteins.oracle("".join(residues[token] for token in inside))
+    return found
 
 
 def refuse_whole_words(whole_words: bool, task: str) -> None:
@@ -167,7 +217,5 @@ def fill_quality(row: dict[str, Any], quality: Quality) -> None:
 
 
 def _world_frequencies() -> dict[str, float]:
-    from workbench.worlds import proteins
-
     values = proteins.default_world().residue_frequencies()
     return dict(zip(proteins.AMINO_ACIDS, values.tolist(), strict=True))

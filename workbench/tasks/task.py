@@ -10,6 +10,7 @@ from workbench.corpora import Batch, Rows
 from workbench.headline import Headline
 from workbench.masking import Masker
 from workbench.models import Kind
+from workbench.probes import Probe
 from workbench.recipes.recipe import Scale, Shape
 from workbench.teacher_cache import Teacher
 
@@ -83,6 +84,9 @@ class Task(Protocol):
 
     def four_rows(self, config: RunConfig, judged: Judged) -> dict[str, Any]:
         """Oracle, teacher, student, baseline; and whatever else the task reports."""
+
+    def probes(self, shop: Any) -> list[Probe]:
+        """Examples at which one can watch the models' answers."""
 
     def columns(self) -> tuple[tuple[str, str, str], ...]:
         """Key, title and format of the columns of the table of four rows."""
