@@ -10,9 +10,12 @@ import shutil
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+import psutil
 from jupyter_core.utils import run_sync
+from jupyter_server._tz import utcnow
 from jupyter_server.auth.identity import IdentityProvider
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from tornado import web
@@ -32,6 +35,8 @@ EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-
 RETRY_AFTER = 10
 #: Twelve kernels that start at the same time on two cores take a while, s.
 START_TIMEOUT = 300
+#: A kernel that uses more than this share of a core is not idle. One that waits uses 0.002.
+BUSY = 0.02
 #: Each kernel would otherwise warn of sockets that only this user can use.
 QUIET = ["--log-level=ERROR"]
 #: The browser itself refuses what a widget would load from elsewhere. Widgets' modules come as
@@ -63,6 +68,8 @@ class VisitorKernels(AsyncMappingKernelManager):
         self._places: set[str] = set()
         #: For kernels without a browser: the timer that will end them.
         self._alone: dict[str, object] = {}
+        #: When a kernel was looked at last, and the CPU time that it had used, both in seconds.
+        self._used: dict[str, tuple[float, float]] = {}
 
     async def start_kernel(self, **options: Any) -> str:
         """Start a kernel; `Full` if there is no place, known before anything is awaited."""
@@ -101,6 +108,26 @@ class VisitorKernels(AsyncMappingKernelManager):
         if kernel_id in self._places and not self._kernel_connections[kernel_id]:
             self._wait_for_browser(kernel_id, self.patience)
 
+    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
+        """End a kernel whose widgets have long said nothing, and that does not work either."""
+        if kernel_id not in self._places:
+            return
+        # Widgets say nothing while a run loads its teacher, which can take a while where
+        # twelve do so at once.
+        now, used = monotonic(), self._cpu_seconds(kernel_id)
+        since, before = self._used.get(kernel_id, (now, used))
+        self._used[kernel_id] = now, used
+        if used - before > BUSY * (now - since):
+            self._kernels[kernel_id].last_activity = utcnow()
+        await super().cull_kernel_if_idle(kernel_id)
+
+    def _cpu_seconds(self, kernel_id: str) -> float:
+        try:
+            times = psutil.Process(self._kernels[kernel_id].provisioner.pid).cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0  # it died this moment; a process that is gone does not work
+        return times.user + times.system
+
     def _wait_for_browser(self, kernel_id: str, seconds: float) -> None:
         self._stop_waiting(kernel_id)
         self._alone[kernel_id] = IOLoop.current().call_later(
@@ -116,6 +143,7 @@ class VisitorKernels(AsyncMappingKernelManager):
         """Forget a kernel that has ended, and what it wrote."""
         self._places.discard(kernel_id)
         self._stop_waiting(kernel_id)
+        self._used.pop(kernel_id, None)
         try:
             shutil.rmtree(self._directory(kernel_id))
         except OSError as error:
