@@ -1,0 +1,93 @@
+// What the Lab says to the kernel, and which of the kernel's words are older than the hand's; no
+// DOM. All views of one model share a Wire, so that their messages are numbered in one row.
+
+const PATIENCE = 3000; // ms without a word from the kernel after a command
+
+export class Wire {
+  constructor(model) {
+    this.model = model;
+    this.n = 0;
+    this.waiting = {}; // control: value, until the next frame
+    this.sent = {}; // control: { n, value }, until the kernel has heard it
+    this.awaited = 0; // number of the last command
+    this.silent = false;
+    this.views = new Set(); // functions to call when `silent` changes
+  }
+
+  get heard() {
+    return this.model.get("_values").heard;
+  }
+
+  next() {
+    // Another page may have counted on meanwhile.
+    this.n = Math.max(this.n, this.heard) + 1;
+    return this.n;
+  }
+
+  // -- controls
+
+  /** A control moves: said once a frame, the last value. */
+  set(name, value) {
+    this.waiting[name] = value;
+    this.frame ??= requestAnimationFrame(() => this.flush());
+  }
+
+  /** A control was let go: its value is said now, unless it was said already. */
+  settle(name, value) {
+    const known = [this.waiting[name], this.sent[name]?.value, this.model.get("_values").settings[name]];
+    if (known.find((one) => one !== undefined) !== value) this.waiting[name] = value;
+    this.flush();
+  }
+
+  flush() {
+    cancelAnimationFrame(this.frame);
+    this.frame = undefined;
+    const set = this.waiting;
+    if (Object.keys(set).length === 0) return;
+    this.waiting = {};
+    const n = this.next();
+    for (const [name, value] of Object.entries(set)) this.sent[name] = { n, value };
+    this.model.send({ n, set });
+  }
+
+  /** Whether the kernel's value of a control is its answer to ours, or newer. */
+  isAnswered(name) {
+    if (name in this.waiting) return false;
+    if (this.sent[name]?.n <= this.heard) delete this.sent[name];
+    return !(name in this.sent);
+  }
+
+  // -- commands
+
+  do(command, value) {
+    this.flush(); // what was set before the command counts for it
+    const n = this.next();
+    const message = value === undefined ? { n, do: command } : { n, do: command, with: value };
+    this.awaited = n;
+    this.wait();
+    this.model.send(message);
+    return n;
+  }
+
+  /** From now on a silence counts; one that is being counted goes on. */
+  wait() {
+    this.timer ??= setTimeout(() => {
+      this.timer = undefined;
+      if (this.heard < this.awaited) this.turn(true);
+    }, PATIENCE);
+  }
+
+  /** Anything came from the kernel. */
+  arrived() {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    this.turn(false);
+    if (this.heard < this.awaited) this.wait();
+  }
+
+  turn(silent) {
+    if (silent === this.silent) return;
+    this.silent = silent;
+    for (const tell of this.views) tell();
+  }
+}
