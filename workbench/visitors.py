@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -165,6 +166,12 @@ class TokenOnly(IdentityProvider):
 class PageHandler(TornadoVoilaHandler):
     """The page itself: starts a kernel, or says why not."""
 
+    _gone = False
+
+    def on_connection_close(self) -> None:
+        """The visitor does not wait for the rest."""
+        self._gone = True
+
     def get_login_url(self) -> str:
         """There is no form: 403."""
         raise web.HTTPError(403)
@@ -176,7 +183,13 @@ class PageHandler(TornadoVoilaHandler):
         # Sets a cookie that the browser sends back to end its kernel.
         _ = self.xsrf_token
         try:
-            await super().get(path)
+            async with aclosing(self.get_generator(path)) as parts:
+                async for part in parts:
+                    # Voilà itself goes on for ever where the kernel ended while it started.
+                    if self._gone:
+                        break
+                    self.write(part)
+                    self.flush()
         except Full:
             self.set_status(503)
             self.set_header("Retry-After", RETRY_AFTER)

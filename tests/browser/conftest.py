@@ -345,6 +345,50 @@ def voila(chromium: Browser, tmp_path: Path):
     assert [error for page in opened for error in page.page_errors] == []
 
 
+@dataclass(frozen=True)
+class Show:
+    """A running `workbench show`.
+
+    Attributes:
+        url: what it printed, with the token.
+        process: the server; kernels are its children.
+    """
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def kernels(self) -> list[psutil.Process]:
+        """The processes of the visitors' kernels."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if "ipykernel_launcher" in " ".join(child.cmdline())]
+
+
+@pytest.fixture(scope="session")
+def show(tmp_path_factory):
+    """Starts `workbench show` with these arguments, on a free port."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> Show:
+        home = tmp_path_factory.mktemp("show")
+        log = home / "show.log"
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workbench", "show", "--no-open", "--port=0", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                cwd=home,
+                env=_environment(home),
+            )
+        started.append(process)
+        return Show(_address(process, "workbench show", log), process)
+
+    yield start
+    for process in started:
+        _end(process)
+
+
 def _wait_for_answer(address: str, process: subprocess.Popen[str], log: Path) -> None:
     """Until a server says anything at all, were it that a token is missing."""
     deadline = time.monotonic() + START_TIMEOUT
@@ -386,6 +430,14 @@ def _environment(home: Path) -> dict[str, str]:
 
 
 def _when_ready(process: subprocess.Popen[str], notebooks: Path, log: Path) -> Jupyter:
+    url = urlsplit(_address(process, "JupyterLab", log))
+    server = Jupyter(f"http://{url.netloc}", parse_qs(url.query)["token"][0], notebooks)
+    server.request("GET", "status")  # an address that is printed can be opened
+    return server
+
+
+def _address(process: subprocess.Popen[str], what: str, log: Path) -> str:
+    """The first address that a process prints."""
     # A server that hangs is killed, which ends its output and so the loop.
     clock = threading.Timer(START_TIMEOUT, process.kill)
     clock.start()
@@ -393,14 +445,10 @@ def _when_ready(process: subprocess.Popen[str], notebooks: Path, log: Path) -> J
         for line in process.stdout:
             found = re.search(r"http://\S+", line)
             if found:
-                url = urlsplit(found.group())
-                token = parse_qs(url.query)["token"][0]
-                server = Jupyter(f"http://{url.netloc}", token, notebooks)
-                server.request("GET", "status")  # an address that is printed can be opened
-                return server
+                return found.group()
     finally:
         clock.cancel()
-    pytest.fail(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+    pytest.fail(f"{what} did not start:\n{log.read_text()[-2000:]}")
 
 
 def _end(process: subprocess.Popen[str]) -> None:
