@@ -10,6 +10,7 @@ import shutil
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -53,8 +54,16 @@ CONTENT_POLICY = "; ".join(
 )
 
 
+#: The page that a kernel is started for.
+PAGE: ContextVar[PageHandler | None] = ContextVar("page", default=None)
+
+
 class Full(Exception):
     """There is no place for one more visitor."""
+
+
+class Left(Exception):
+    """The visitor has left while their kernel was being started."""
 
 
 class VisitorKernels(AsyncMappingKernelManager):
@@ -73,11 +82,19 @@ class VisitorKernels(AsyncMappingKernelManager):
         self._used: dict[str, tuple[float, float]] = {}
 
     async def start_kernel(self, **options: Any) -> str:
-        """Start a kernel; `Full` if there is no place, known before anything is awaited."""
+        """Start a kernel for a page, or whoever else asks.
+
+        Raises:
+            Full: if there is no place, which is known before anything is awaited.
+            Left: if `shutdown_kernel` was called in the meantime.
+        """
         if len(self._places) >= self.visitors:
             raise Full
         kernel_id = self.new_kernel_id(**options)
         self._places.add(kernel_id)
+        page = PAGE.get()
+        if page is not None:
+            page.kernel_id = kernel_id
         try:
             self._directory(kernel_id).mkdir()
             options |= {"kernel_id": kernel_id, "path": kernel_id, "extra_arguments": QUIET}
@@ -85,6 +102,9 @@ class VisitorKernels(AsyncMappingKernelManager):
         except BaseException:
             self._places.discard(kernel_id)
             raise
+        if kernel_id not in self._places:
+            await super().shutdown_kernel(kernel_id, now=True)
+            raise Left
         self._wait_for_browser(kernel_id, START_TIMEOUT)
         return started
 
@@ -96,12 +116,15 @@ class VisitorKernels(AsyncMappingKernelManager):
         if kernel_id in self._places:
             self._places.remove(kernel_id)
             self._stop_waiting(kernel_id)
-            await super().shutdown_kernel(kernel_id, now=True)
+            if kernel_id in self:  # else it is being started, and ended as soon as it has
+                await super().shutdown_kernel(kernel_id, now=True)
 
     def notify_connect(self, kernel_id: str) -> None:
         """A browser has come, or come back."""
         super().notify_connect(kernel_id)
         self._stop_waiting(kernel_id)
+        if kernel_id in self._places:
+            self._kernels[kernel_id].last_activity = utcnow()
 
     def notify_disconnect(self, kernel_id: str) -> None:
         """A browser has gone: if it was not closed, it may come back soon."""
@@ -111,8 +134,8 @@ class VisitorKernels(AsyncMappingKernelManager):
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """End a kernel whose widgets have long said nothing, and that does not work either."""
-        if kernel_id not in self._places:
-            return
+        if kernel_id not in self._places or kernel_id in self._alone:
+            return  # one that waits for a browser has a time of its own
         # Widgets say nothing while a run loads its teacher, which can take a while where
         # twelve do so at once.
         now, used = monotonic(), self._cpu_seconds(kernel_id)
@@ -166,11 +189,15 @@ class TokenOnly(IdentityProvider):
 class PageHandler(TornadoVoilaHandler):
     """The page itself: starts a kernel, or says why not."""
 
+    #: Of the kernel that this very page was given, once it has been.
+    kernel_id: str | None = None
     _gone = False
 
     def on_connection_close(self) -> None:
         """The visitor does not wait for the rest."""
         self._gone = True
+        if self.kernel_id is not None:
+            IOLoop.current().add_callback(self.kernel_manager.shutdown_kernel, self.kernel_id)
 
     def get_login_url(self) -> str:
         """There is no form: 403."""
@@ -182,6 +209,7 @@ class PageHandler(TornadoVoilaHandler):
             raise web.HTTPError(404)
         # Sets a cookie that the browser sends back to end its kernel.
         _ = self.xsrf_token
+        PAGE.set(self)
         try:
             async with aclosing(self.get_generator(path)) as parts:
                 async for part in parts:
@@ -190,6 +218,8 @@ class PageHandler(TornadoVoilaHandler):
                         break
                     self.write(part)
                     self.flush()
+        except Left:
+            return
         except Full:
             self.set_status(503)
             self.set_header("Retry-After", RETRY_AFTER)

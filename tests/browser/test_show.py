@@ -19,7 +19,7 @@ from workbench.recipes import Shape
 #: ms. A kernel imports torch, and three do so at once.
 KERNEL_TIMEOUT = 180_000
 #: s; only a process that does not end takes that long.
-END_TIMEOUT = 30
+END_TIMEOUT = 120
 KERNEL_ID = "() => JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId"
 #: JavaScript: what of the page's colours depends on the theme.
 COLOURS = """() => [document.body.dataset.jpThemeLight,
@@ -201,7 +201,7 @@ def long_run(tmp_path):
 
 
 def test_an_idle_kernel_is_closed_and_one_that_trains_is_not(show, visitor, long_run):
-    served = show(str(long_run), "--idle=0.1")
+    served = show(str(long_run), "--idle=0.5")
     busy, idle = visitor(), visitor()
     busy.go(served.url)
     busy.start.click()

@@ -279,7 +279,7 @@ def kernels(monkeypatch, tmp_path):
         if self.failure is not None:
             raise self.failure
         self._kernel_connections[kernel_id] = 0
-        self._kernels[kernel_id] = object()
+        self._kernels[kernel_id] = SimpleNamespace(last_activity=None)
         return kernel_id
 
     async def shutdown(self, kernel_id, now=False, restart=False):
@@ -303,6 +303,11 @@ def kernels(monkeypatch, tmp_path):
     return make
 
 
+def play(scenario) -> None:
+    """Run it to its end, which is now unless something is broken."""
+    asyncio.run(asyncio.wait_for(scenario, PATIENCE))
+
+
 def test_one_too_many_is_told_at_once(kernels):
     async def scenario():
         manager = kernels()
@@ -319,7 +324,7 @@ def test_one_too_many_is_told_at_once(kernels):
             await manager.start_kernel()
         assert len(manager.list_kernel_ids()) == 2
 
-    asyncio.run(scenario())
+    play(scenario())
 
 
 def test_a_visitor_who_leaves_makes_room_at_once(kernels, tmp_path):
@@ -337,7 +342,26 @@ def test_a_visitor_who_leaves_makes_room_at_once(kernels, tmp_path):
         assert manager.ended == [first]
         assert not (tmp_path / first).exists() and (tmp_path / third).is_dir()
 
-    asyncio.run(scenario())
+    play(scenario())
+
+
+def test_a_visitor_who_leaves_before_the_kernel_has_started(kernels):
+    async def scenario():
+        manager = kernels()
+        manager.go.clear()
+        page = SimpleNamespace(kernel_id=None)
+        visitors.PAGE.set(page)
+        starting = asyncio.create_task(manager.start_kernel())
+        await asyncio.sleep(0)
+        await manager.shutdown_kernel(page.kernel_id)
+        assert manager.ended == []
+        manager.go.set()
+        with pytest.raises(visitors.Left):
+            await starting
+        assert manager.ended == [page.kernel_id]
+        assert manager.list_kernel_ids() == []
+
+    play(scenario())
 
 
 def test_a_kernel_that_did_not_start_holds_no_place(kernels):
@@ -350,7 +374,7 @@ def test_a_kernel_that_did_not_start_holds_no_place(kernels):
         manager.failure = None
         await manager.start_kernel()
 
-    asyncio.run(scenario())
+    play(scenario())
 
 
 def test_a_kernel_that_died_holds_no_place(kernels):
@@ -360,7 +384,7 @@ def test_a_kernel_that_died_holds_no_place(kernels):
             manager.remove_kernel(await manager.start_kernel())
         assert manager.ended == []
 
-    asyncio.run(scenario())
+    play(scenario())
 
 
 def test_a_lost_browser_is_waited_for_and_then_not(kernels):
@@ -371,14 +395,14 @@ def test_a_lost_browser_is_waited_for_and_then_not(kernels):
             manager.notify_connect(kernel_id)
             manager.notify_disconnect(kernel_id)
         manager.notify_connect(first)  # and is back
-        await asyncio.wait_for(manager.last.wait(), PATIENCE)
+        await manager.last.wait()
         assert manager.ended == [second]
         manager.last.clear()
         manager.notify_disconnect(first)
-        await asyncio.wait_for(manager.last.wait(), PATIENCE)
+        await manager.last.wait()
         assert manager.ended == [second, first]
 
-    asyncio.run(scenario())
+    play(scenario())
 
 
 def test_a_kernel_that_no_browser_ever_reached_ends(kernels, monkeypatch):
@@ -387,9 +411,9 @@ def test_a_kernel_that_no_browser_ever_reached_ends(kernels, monkeypatch):
     async def scenario():
         manager = kernels()
         await manager.start_kernel()
-        await asyncio.wait_for(manager.last.wait(), PATIENCE)
+        await manager.last.wait()
 
-    asyncio.run(scenario())
+    play(scenario())
 
 
 def test_a_kernel_that_works_is_not_idle(kernels, monkeypatch):
@@ -401,8 +425,11 @@ def test_a_kernel_that_works_is_not_idle(kernels, monkeypatch):
     async def scenario():
         manager = kernels()
         working, waiting = [await manager.start_kernel() for _ in range(2)]
+        await manager.cull_kernel_if_idle(working)
+        assert looked_at == []  # no browser yet
         for kernel_id in (working, waiting):
-            manager._kernels[kernel_id] = SimpleNamespace(last_activity=None)
+            manager.notify_connect(kernel_id)
+            manager._kernels[kernel_id].last_activity = None
         for now, used in (
             (100.0, {working: 5.0, waiting: 5.0}),
             (130.0, {working: 6.0, waiting: 5.3}),
@@ -415,7 +442,7 @@ def test_a_kernel_that_works_is_not_idle(kernels, monkeypatch):
         assert manager._kernels[waiting].last_activity is None
         assert looked_at == [working, waiting] * 2
 
-    asyncio.run(scenario())
+    play(scenario())
 
 
 async def _note(notes: list, value) -> None:
