@@ -117,10 +117,10 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
     return lines
 
 
-def new_name(config: RunConfig) -> Path:
-    """A name under ``runs/`` that is still free."""
+def new_name(config: RunConfig, within: Path = Path("runs")) -> Path:
+    """A name in a directory, by default ``runs/`` here, that is still free."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    base = Path("runs") / f"{config.recipe}-{config.variant}-{stamp}"
+    base = within / f"{config.recipe}-{config.variant}-{stamp}"
     path, number = base, 2
     while path.exists():
         path, number = base.with_name(f"{base.name}-{number}"), number + 1

@@ -96,6 +96,8 @@ class Moment:
         examples: names of the examples that one can look at.
         example: the chosen one.
         look: None until models are loaded.
+        turns: how often a run was taken back or branched.
+        knobs: of the run, where it was taken back or branched last.
     """
 
     state: State = "new"
@@ -114,6 +116,8 @@ class Moment:
     examples: tuple[str, ...] = ()
     example: int = 0
     look: Look | None = None
+    turns: int = 0
+    knobs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -344,6 +348,9 @@ class Engine:
         from workbench import run_directory, storage, workshop
         from workbench.session import Session
 
+        with self._lock:
+            # What was set before is in the configuration.
+            self._mailbox.clear()
         config = self._config(seed)
         directory = self._directory(config)
         run_directory.check_free(directory)
@@ -468,10 +475,13 @@ class Engine:
     def _back_at(self, step: int, reason: str) -> None:
         from workbench import run_directory
 
+        with self._lock:
+            self._mailbox.clear()
         lines = run_directory.read_metrics(self._session.directory.path)
         self._update(course=replace(self.moment.course, lines=tuple(lines)), step=step,
                      kept=tuple(self._session.kept), done=step,
-                     total=self._session.config.steps)  # fmt: skip
+                     total=self._session.config.steps, turns=self.moment.turns + 1,
+                     knobs=self._session.knobs())  # fmt: skip
         self._tell_changes()
         self._stand("paused", reason=reason)
         self._look()

@@ -42,6 +42,14 @@ class Ghost:
 
 
 @dataclass(frozen=True)
+class Band:
+    """From the lowest to the highest of several seeds: (step, lowest, highest) each."""
+
+    label: str
+    points: Sequence[tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
 class _Label:
     """Text at the right, joined by a thin line to the place on the plot that it names."""
 
@@ -57,6 +65,7 @@ def learning_chart(
     student: Sequence[Point] = (),
     baseline: Sequence[Point] = (),
     ghosts: Sequence[Ghost] = (),
+    bands: Sequence[Band] = (),
     references: Mapping[str, float] | None = None,
     steps: int = 1,
     step: int | None = None,
@@ -69,6 +78,7 @@ def learning_chart(
         student: curve of the present run.
         baseline: of the same student without a teacher.
         ghosts: earlier runs, oldest first.
+        bands: of several seeds with the same settings.
         references: the headline of "oracle" and "teacher", where known.
         steps: length of the step axis, at least.
         step: how far the present run is.
@@ -78,11 +88,17 @@ def learning_chart(
     student, baseline = _finite(student), _finite(baseline)
     ghosts = [Ghost(g.label, points) for g in ghosts if len(points := _finite(g.points)) > 1]
     known = {n: v for n in ("teacher", "oracle") if _drawable(v := (references or {}).get(n))}
+    bands = [band for band in bands if len(band.points) > 1]
     curves = [student, baseline, *(g.points for g in ghosts)]
+    curves += [[(step, high) for step, _, high in band.points] for band in bands]
     frame = _Frame.around(curves, list(known.values()), steps, headline)
 
     parts = [*_axes(frame, step, headline)]
     lines, labels = [], []
+    for band in bands:
+        lines.append(_area(frame, band))
+        x, y = frame.place((band.points[-1][0], sum(band.points[-1][1:]) / 2))
+        labels.append(_Label(x, y, "ghost", band.label))
     for age, ghost in enumerate(reversed(ghosts)):
         dash = GHOST_DASHES[(len(ghosts) - 1 - age) % len(GHOST_DASHES)]
         labelled = age < LABELLED_GHOSTS
@@ -230,6 +246,16 @@ def _curve(
     return (
         f'<polyline points="{path}" style="fill:none;stroke:{colour};stroke-width:{width:g};'
         f'stroke-linejoin:round;{_dashes(dash)}stroke-opacity:{opacity:g}"/>'
+    )
+
+
+def _area(frame: _Frame, band: Band) -> str:
+    upper = [frame.place((step, high)) for step, _, high in band.points]
+    lower = [frame.place((step, low)) for step, low, _ in reversed(band.points)]
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (*upper, *lower))
+    return (
+        f'<polygon points="{points}" fill="{COLOURS["student"]}" fill-opacity="0.18" stroke="none">'
+        f"<title>{escape(band.label)}</title></polygon>"
     )
 
 

@@ -1,0 +1,609 @@
+"""The Lab: one panel for every recipe, with a hand on T and α while a student learns.
+
+The panel is one widget. What is done in the browser arrives here as numbered messages, is put
+into the settings or told to the engine, and returns; what there is to see is drawn on one
+thread, at most ten times a second. Everything the mouse can do, Python can.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import traitlets
+
+from workbench import run_directory, tasks
+from workbench.config import RunConfig
+from workbench.errors import UsageError, WorkbenchError
+from workbench.events import WEIGHT
+from workbench.lab import knobs, lab_text, registry, script
+from workbench.lab.engine import Course, Engine, Moment, Plateau
+from workbench.lab.knobs import LIVE, ON_RESET, PRESETS, Settings
+from workbench.lab.pictured import Pictured, text_of
+from workbench.lab.svg import escape
+
+#: So many words of a large vocabulary are drawn one by one.
+SHOWN_WORDS = 12
+IMPOSSIBLE = -1e30
+#: What can be done in each state, where nothing else forbids it.
+_ALLOWED = {
+    "new": ("play", "step", "steps", "seeds", "reset"),
+    "preparing": ("pause", "reset"),
+    "running": ("pause", "reset", "pin"),
+    "paused": ("play", "step", "steps", "rewind", "branch", "reset", "pin", "seeds"),
+    "finishing": (),
+    "done": ("play", "step", "steps", "rewind", "branch", "reset", "pin", "seeds"),
+    "failed": ("rewind", "reset"),
+    "following": (),
+    "closed": (),
+}
+_BEGINS = {"play", "step", "steps", "seeds"}
+#: Settings that a page for visitors does not take from them: they name files of this machine.
+PRIVATE = ("data", "init")
+_JS = (
+    "elements.js", "state.js", "distillation.js", "explorer_charts.js", "lab_wire.js",
+    "lab_status.js", "lab_controls.js", "lab_transport.js", "lab_probe.js", "lab.js",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Question:
+    """Asked before Play; the run answers it.
+
+    Attributes:
+        text: the question.
+        options: what can be answered.
+        measured: from the contents of results.json to the option that came true.
+    """
+
+    text: str
+    options: tuple[str, ...]
+    measured: Callable[[dict[str, Any]], str]
+
+
+class Control:
+    """A knob of the panel for Python: read and set its ``value``."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self._lab, self.name = lab, name
+
+    @property
+    def value(self) -> Any:
+        """Where it stands."""
+        return self._lab.settings.values()[self.name]
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._lab.set(**{self.name: value})
+
+
+class Press:
+    """A button of the panel for Python."""
+
+    def __init__(self, press: Callable[[], Any]) -> None:
+        self._press = press
+
+    def click(self) -> None:
+        """As the mouse does."""
+        self._press()
+
+
+class Lab(Pictured):
+    """Train, steer, stop, rewind, branch and compare runs of one recipe in a notebook cell.
+
+    Args:
+        link: a recipe's name, or a link with settings, such as
+            ``protgpt2-tiny;T=4;alpha=0.5;hide=seed``; see `workbench.lab.knobs`.
+        directory: where run directories are made; by default ``runs/`` here.
+        question: to be answered before the first Play.
+        plateau: end a run where its held-out figure no longer gets better.
+        references: the headline of "oracle" and "teacher", to draw before a run has measured
+            them.
+        private: take no data and no start from the panel; for pages with visitors.
+        presenter: begin in large type with few controls.
+        name: a new Lab closes the open one of the same name; by default the cell and the recipe.
+        options: values of knobs (``T``, ``alpha``, ``variant``, ``steps`` …; ``weights`` by term),
+            and options of `RunConfig.from_recipe` that have no knob.
+
+    Raises:
+        UsageError: if the link or an option is wrong.
+
+    Attributes:
+        settings: of the next run.
+        engine: what trains.
+        controls: knobs with ``.value`` and buttons with ``.click()``, by name.
+    """
+
+    _face = traitlets.Dict().tag(sync=True)
+    _values = traitlets.Dict().tag(sync=True)
+    _status = traitlets.Dict().tag(sync=True)
+    _formula = traitlets.Unicode("").tag(sync=True)
+    _numbers = traitlets.Unicode("").tag(sync=True)
+    _curves = traitlets.Unicode("").tag(sync=True)
+    _terms = traitlets.Unicode("").tag(sync=True)
+    _table = traitlets.Unicode("").tag(sync=True)
+    _origin = traitlets.Unicode("").tag(sync=True)
+    _probe = traitlets.Dict().tag(sync=True)
+    _logits = traitlets.Bytes(b"").tag(sync=True)
+    _link = traitlets.Unicode("").tag(sync=True)
+    _script = traitlets.Unicode("").tag(sync=True)
+    _presenter = traitlets.Bool(False).tag(sync=True)
+
+    _esm = text_of(*_JS)
+    _css = text_of("lab.css")
+
+    def __init__(
+        self,
+        link: str = "protgpt2-tiny",
+        *,
+        directory: str | Path | None = None,
+        question: Question | None = None,
+        plateau: Plateau | None = None,
+        references: Mapping[str, float] | None = None,
+        private: bool = False,
+        presenter: bool = False,
+        name: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.settings = _settings(link, options)
+        self._private = private
+        if private:
+            self._refuse_private(self.settings.given)
+        self._directory = None if directory is None else Path(directory)
+        self._references = dict(references or {})
+        self._question, self._answer = question, None
+        self._headline = tasks.of(self.settings.recipe).headline
+        self._lock = threading.RLock()
+        self._heard = 0
+        self._turns = 0
+        self._example = 0
+        self._pins: dict[int, Course] = {}
+        self._look_drawn: Any = None
+        self._picture_of: tuple[Any, ...] = ()
+        self.engine = Engine(
+            lambda seed: self.settings.config(seed), self._poke, self._new_directory, plateau
+        )
+        super().__init__(_presenter=presenter)
+        self.controls: dict[str, Any] = self._controls()
+        self._draw()
+        self.on_msg(self._received)
+        self.name = name or "/".join(filter(None, (registry.cell(), self.settings.recipe)))
+        registry.claim(self.name, self)
+
+    # ------------------------------------------------------------------ by hand
+
+    def set(self, **changes: Any) -> None:
+        """Set knobs: those that are live at the next step, the others at the next reset.
+
+        Args:
+            changes: by name; ``T`` is short for temperature, ``lr`` for learning_rate, and
+                ``weights={"hidden": 0}`` sets weights of terms.
+
+        Raises:
+            UsageError: if there is no such knob or a value is out of range; nothing is changed.
+        """
+        named = _long_names(changes)
+        with self._lock:
+            if self._private:
+                self._refuse_private(named)
+            self.settings = self.settings.changed(named)
+            values = self.settings.values()
+        for name in named:
+            if name in LIVE or name.startswith(WEIGHT):
+                self.engine.set(name, values[name])
+        self._poke()
+
+    def play(self) -> None:
+        """Go on to the end; from nothing, or after the end, with a new run."""
+        self._begin("play")
+
+    def step(self, count: int = 1) -> None:
+        """Take so many steps."""
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise UsageError(f"steps is {count!r}; expected a whole number, 1 or more")
+        self._begin("steps", count)
+
+    def pause(self) -> None:
+        """Stand still after the present step."""
+        self.engine.tell("pause")
+
+    def reset(self) -> None:
+        """Leave the run, on the disk as far as it is, and be ready for a new one."""
+        self.engine.tell("reset")
+
+    def rewind(self, step: int) -> None:
+        """Go back to a kept step; a finished run is branched instead."""
+        self.engine.tell("rewind", int(step))
+
+    def branch(self, step: int) -> None:
+        """Leave the run as it is and go on from a kept step in a new run."""
+        self.engine.tell("branch", int(step))
+
+    def seeds(self, count: int = 3) -> None:
+        """Whole runs with so many seeds in a row, and a verdict."""
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 20:
+            raise UsageError(f"seeds is {count!r}; expected 1 to 20")
+        self._begin("seeds", count)
+
+    def pin(self) -> None:
+        """Keep the curve of the present run as a ghost."""
+        course = self.engine.moment.course
+        if course is None:
+            self.engine.remark("There is no run to pin.")
+            return
+        with self._lock:
+            self._pins[max(self._pins, default=0) + 1] = course
+        self._poke()
+
+    def unpin(self, number: int) -> None:
+        """Let go of a ghost."""
+        with self._lock:
+            self._pins.pop(number, None)
+        self._poke()
+
+    def answer(self, option: str) -> None:
+        """Answer the question before Play.
+
+        Raises:
+            UsageError: if there is no question, or no such answer.
+        """
+        if self._question is None or option not in self._question.options:
+            raise UsageError(f"{option!r} is no answer to what was asked")
+        with self._lock:
+            # A prediction is not changed after the fact.
+            self._answer = self._answer or option
+        self._poke()
+
+    def preset(self, name: str) -> None:
+        """Take over a preset.
+
+        Raises:
+            UsageError: if there is none of that name.
+        """
+        found = {p.name: p for p in self._presets()}
+        if name not in found:
+            raise UsageError(f"there is no preset {name!r}; expected {', '.join(found)}")
+        own = RunConfig.from_recipe(self.settings.recipe)
+        plain = {"temperature": own.temperature, "alpha": own.alpha, "variant": "corrected"}
+        given = dict(found[name].given)
+        if "variant" in given:
+            plain |= {"temperature": RunConfig.from_recipe(
+                self.settings.recipe, variant=given["variant"]).temperature}  # fmt: skip
+        self.set(**{**plain, **given})
+
+    def look(self, example: int) -> None:
+        """Choose the example whose answers are shown."""
+        with self._lock:
+            self._example = int(example)
+        self.engine.tell("example", int(example))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing goes on and all is drawn; False after ``timeout`` seconds."""
+        began = time.monotonic()
+        if not self.engine.wait(timeout):
+            return False
+        left = None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
+        return self._publisher.flush(left)
+
+    @property
+    def state(self) -> str:
+        """One of `workbench.lab.engine.State`."""
+        return self.engine.moment.state
+
+    @property
+    def message(self) -> str:
+        """What the status line says."""
+        return " ".join(filter(None, (self._status["title"] + ":", self._status["sentence"],
+                                      self._status["remark"])))  # fmt: skip
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """Contents of results.json of every finished run, oldest first."""
+        return [c.results for c in self.engine.moment.earlier if c.results]
+
+    @property
+    def link(self) -> str:
+        """One line that makes the same panel again."""
+        return self.settings.link()
+
+    @property
+    def script(self) -> str:
+        """Python source that repeats the present run, or makes the next one."""
+        return script.source(self.settings, self.engine.moment.course)
+
+    def freeze(self) -> None:
+        """Show the panel as it is now as a plain output, which needs no kernel and no script."""
+        from IPython.display import HTML, display
+
+        self._publisher.flush(5.0)
+        display(HTML(self.static()))
+
+    def static(self) -> str:
+        """The panel as it is now, as HTML without scripts."""
+        course = self.engine.moment.course
+        title = lab_text.named(course.config) if course else self.settings.recipe
+        style = "font-family:system-ui,sans-serif;font-size:14px;line-height:1.45;max-width:960px"
+        parts = (self._formula, self._numbers, self._curves, self._terms, self._table, self._origin)
+        return (
+            f'<section style="{style}"><h4>{escape(self.settings.recipe)}: {escape(title)}</h4>'
+            f"<p>{escape(self.message)}</p>{''.join(parts)}</section>"
+        )
+
+    def svg(self) -> str:
+        """The curves."""
+        return self._curves
+
+    def close(self) -> None:
+        """End the run at its next step, the threads, the widget. Twice is once."""
+        if self._closed:
+            return
+        self.engine.close()
+        self._draw()
+        super().close()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """After `close`: wait until the engine's thread has ended; False after ``timeout``."""
+        return self.engine.join(timeout)
+
+    def __repr__(self) -> str:
+        """One line, shown where there are no widgets."""
+        return f"Lab({self.link!r}, {self.state}, finished runs: {len(self.results)})"
+
+    # ------------------------------------------------------------------ messages
+
+    def _received(self, _widget: Any, content: Any, _buffers: Any) -> None:
+        """A message from the browser, on whatever thread; returns at once."""
+        if not isinstance(content, dict):
+            return
+        number = content.get("n")
+        try:
+            if isinstance(content.get("set"), dict):
+                self.set(**content["set"])
+            if "do" in content:
+                self._do(content["do"], content.get("with"))
+        except WorkbenchError as error:
+            self.engine.remark(str(error))
+        finally:
+            if isinstance(number, int):
+                with self._lock:
+                    self._heard = max(self._heard, number)
+            self._poke()
+
+    def _do(self, command: str, value: Any) -> None:
+        simple = {"play": self.play, "pause": self.pause, "reset": self.reset, "pin": self.pin,
+                  "step": self.step}  # fmt: skip
+        valued = {
+            "steps": self.step, "rewind": self.rewind, "branch": self.branch,
+            "unpin": self.unpin, "seeds": self.seeds, "preset": self.preset, "example": self.look,
+            "answer": self.answer, "link": self._follow_link,
+        }  # fmt: skip
+        if command in simple:
+            simple[command]()
+        elif command in valued:
+            try:
+                valued[command](value)
+            except (TypeError, ValueError) as error:
+                raise UsageError(f"{command} was asked for with {value!r}") from error
+        else:
+            raise UsageError(f"the panel knows no command {command!r}")
+
+    def _begin(self, command: str, value: Any = None) -> None:
+        if self._question is not None and self._answer is None:
+            self.engine.remark("Answer the question first: then the run can.")
+            return
+        self.engine.tell(command, value)
+
+    def _follow_link(self, text: str) -> None:
+        wanted = knobs.read(str(text))
+        if wanted.recipe != self.settings.recipe:
+            raise UsageError(
+                f"this panel is for {self.settings.recipe}; Lab({wanted.link()!r}) makes the other"
+            )
+        with self._lock:
+            if self._private:
+                self._refuse_private(wanted.given)
+            before = self.settings.values()
+            self.settings = replace(self.settings, given=wanted.given, hidden=wanted.hidden)
+            values = self.settings.values()
+        for name, value in values.items():
+            if value != before.get(name) and (name in LIVE or name.startswith(WEIGHT)):
+                self.engine.set(name, value)
+
+    def _refuse_private(self, names: Mapping[str, Any]) -> None:
+        for name in PRIVATE:
+            if name in names:
+                raise UsageError(f"{name} cannot be set on this page")
+
+    # ------------------------------------------------------------------ drawing
+
+    def _poke(self) -> None:
+        if not self._closed:
+            self._publisher.poke()
+
+    def _redraw(self) -> None:
+        self._draw()
+        now = self.engine.moment
+        # The picture for those without a kernel is renewed where something has come to an end:
+        # ten times a second it would fill the notebook's outputs.
+        stands = (now.state, now.course, now.reason)
+        if now.state in ("paused", "done", "failed", "closed") and stands != self._picture_of:
+            self._picture_of = stands
+            super()._redraw()
+
+    def _framed_picture(self) -> dict[str, str]:
+        return {
+            "text/html": f'<div data-workbench-picture="{self._picture}">{self.static()}</div>',
+            "text/plain": repr(self),
+        }
+
+    def _draw(self) -> None:
+        now = self.engine.moment
+        with self._lock:
+            if now.turns != self._turns:
+                # Taken back: the knobs stand where they stood then.
+                self._turns = now.turns
+                self.settings = self.settings.changed(now.knobs)
+            settings, heard, pins = self.settings, self._heard, dict(self._pins)
+            answer, example = self._answer, self._example
+        config, values = settings.config(), settings.values()
+        course = now.course
+        title, sentence = lab_text.status(now, config.steps, self._words(values))
+        traits = {
+            "_face": self._drawn_face(settings, now),
+            "_values": {
+                "settings": values, "pending": _pending(values, course, now), "heard": heard,
+                "answer": answer, "example": example,
+            },
+            "_status": {
+                "state": now.state, "title": title, "sentence": sentence,
+                "remark": " ".join(filter(None, (now.remark, self._told(now, answer)))),
+                "details": now.details, "done": now.done, "total": now.total,
+                "allowed": self._allowed(now, answer), "kept": list(now.kept), "step": now.step,
+                "steps": course.config.steps if course else config.steps,
+                "pins": [
+                    {"id": n, "label": lab_text.difference(c, course)} for n, c in pins.items()
+                ],
+            },
+            "_formula": lab_text.formula(config, values),
+            "_numbers": lab_text.numbers(now, self._headline, _megabytes()),
+            "_curves": lab_text.curves(
+                now, list(pins.values()), self._references, self._headline
+            ),
+            "_terms": lab_text.terms(now),
+            "_table": lab_text.table(now, self._headline),
+            "_origin": lab_text.origin(config),
+            "_link": settings.link(),
+            "_script": script.source(settings, course),
+        }  # fmt: skip
+        if now.look is not None and now.look is not self._look_drawn:
+            self._look_drawn = now.look
+            traits["_probe"], traits["_logits"] = _drawn_look(now.look)
+        with self.hold_sync():
+            for name, value in traits.items():
+                if getattr(self, name) != value:
+                    setattr(self, name, value)
+
+    def _drawn_face(self, settings: Settings, now: Moment) -> dict[str, Any]:
+        question = self._question
+        shown = [k for k in knobs.knobs(settings) if not (self._private and k["name"] in PRIVATE)]
+        return {
+            "title": settings.recipe,
+            "knobs": shown,
+            "presets": [{"name": p.name, "words": p.words} for p in self._presets()],
+            "examples": list(now.examples),
+            "question": None if question is None else
+            {"text": question.text, "options": list(question.options)},
+            "hidden": list(settings.hidden),
+            "follows": now.state == "following",
+        }  # fmt: skip
+
+    def _presets(self) -> list[knobs.Preset]:
+        return [p for p in PRESETS if "variant" not in p.given or not self.settings.options.get(
+            "variant")]  # fmt: skip
+
+    def _allowed(self, now: Moment, answer: str | None) -> list[str]:
+        found = [*_ALLOWED[now.state]]
+        if not now.kept:
+            found = [c for c in found if c not in ("rewind", "branch")]
+        if now.course is None:
+            found = [c for c in found if c != "pin"]
+        if self._question is not None and answer is None:
+            found = [c for c in found if c not in _BEGINS]
+        return found
+
+    def _told(self, now: Moment, answer: str | None) -> str:
+        """What became of the prediction."""
+        results = now.course.results if now.course else None
+        if self._question is None or answer is None or results is None:
+            return ""
+        measured = self._question.measured(results)
+        right = "as you said" if measured == answer else f"you said: {answer}"
+        return f"{self._question.text} Measured: {measured} ({right})."
+
+    def _words(self, values: Mapping[str, Any]) -> str:
+        return f"T = {values['temperature']:g}, α = {values['alpha']:.3g}, {values['variant']}"
+
+    def _controls(self) -> dict[str, Any]:
+        names = (*LIVE, *ON_RESET, *(f"{WEIGHT}{n}" for n in self.settings.own_terms()))
+        buttons = {
+            "play": self.play, "pause": self.pause, "step": self.step, "reset": self.reset,
+            "pin": self.pin, "seeds": self.seeds,
+        }  # fmt: skip
+        return {n: Control(self, n) for n in names} | {n: Press(f) for n, f in buttons.items()}
+
+    def _new_directory(self, config: RunConfig) -> run_directory.RunDirectory:
+        path = run_directory.new_name(config)
+        if self._directory is not None:
+            path = run_directory.new_name(config, self._directory)
+        return run_directory.RunDirectory(path)
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def _settings(link: str, options: Mapping[str, Any]) -> Settings:
+    settings = knobs.read(link)
+    named = _long_names(options)
+    own = {n: v for n, v in named.items()
+           if n in (*LIVE, *ON_RESET) or n.startswith(WEIGHT)}  # fmt: skip
+    others = {n: v for n, v in named.items() if n not in own}
+    settings = replace(settings, options=others)
+    ordered = dict(sorted(own.items(), key=lambda item: item[0] != "variant"))
+    settings = settings.changed({n: v for n, v in ordered.items() if v is not None})
+    settings.config()
+    return settings
+
+
+def _long_names(changes: Mapping[str, Any]) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for key, value in changes.items():
+        if key == "weights":
+            named |= {f"{WEIGHT}{n}": v for n, v in (value or {}).items()}
+        else:
+            named[knobs.LONG.get(key, key)] = value
+    return named
+
+
+def _pending(values: Mapping[str, Any], course: Course | None, now: Moment) -> list[str]:
+    if course is None or now.state in ("new", "closed", "following"):
+        return []
+    return [n for n in ON_RESET if n != "seed" and values[n] != getattr(course.config, n)] + (
+        ["seed"] if values["seed"] != course.config.seed and now.state != "done" else []
+    )
+
+
+def _drawn_look(look: Any) -> tuple[dict[str, Any], bytes]:
+    """The chosen example for the front end: words, rows, and their numbers as float32."""
+    probe, rows = look.probe, {}
+    if probe.oracle is not None:
+        with np.errstate(divide="ignore"):
+            rows["oracle"] = np.maximum(np.log(probe.oracle), IMPOSSIBLE)
+    rows |= look.logits
+    count = len(probe.words)
+    order = np.argsort(-np.asarray(rows.get("oracle", rows["teacher"])), kind="stable")
+    if count > SHOWN_WORDS + 14:
+        likely = [int(i) for i in order[:SHOWN_WORDS]]
+        # What the teacher believes in belongs beside it, true or not.
+        likely += [int(i) for i in np.argsort(-rows["teacher"], kind="stable")[:SHOWN_WORDS]
+                   if int(i) not in likely]  # fmt: skip
+        shown = likely[:SHOWN_WORDS]
+    else:
+        shown = [int(i) for i in order]
+    drawn = {
+        "title": probe.title, "text": probe.text, "words": list(probe.words), "shown": shown,
+        "rest": probe.rest if len(shown) < count else None, "rows": list(rows),
+        "label": probe.label,
+    }  # fmt: skip
+    stacked = np.stack([np.asarray(r, dtype=np.float32) for r in rows.values()])
+    return drawn, stacked.astype("<f4").tobytes()
+
+
+def _megabytes() -> float:
+    import psutil
+
+    return psutil.Process().memory_info().rss / 2**20

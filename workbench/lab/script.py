@@ -1,0 +1,48 @@
+"""A run of the Lab as Python source that repeats it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench.events import WEIGHT
+from workbench.lab.engine import Course
+from workbench.lab.knobs import Settings
+
+
+def source(settings: Settings, course: Course | None) -> str:
+    """Source of a script: the present run with what was changed by hand, or the next run.
+
+    Args:
+        settings: of the panel.
+        course: the present run; None before the first.
+    """
+    if course is None:
+        given: dict[str, Any] = dict(settings.given)
+        options = {n: v for n, v in given.items() if not n.startswith(WEIGHT)}
+        weights = {n.removeprefix(WEIGHT): v for n, v in given.items() if n.startswith(WEIGHT)}
+    else:
+        # All of it: what a recipe says may change, what was run did not.
+        config = course.config.to_json()
+        options = {n: config[n] for n in ("variant", "temperature", "alpha", "learning_rate",
+                                          "steps", "seed", "init", "data")}  # fmt: skip
+        weights = config["weights"]
+    options |= {n: v for n, v in settings.options.items() if v is not None}
+    if weights:
+        options["weights"] = weights
+    lines = [f"    {settings.recipe!r},", *(f"    {n}={v!r}," for n, v in options.items())]
+    if course is not None and course.changes:
+        lines.append("    events=[  # changed by hand")
+        for event in course.changes:
+            plain = {"step": event.step, "name": event.name, "new": event.new}
+            lines.append(f"        {plain!r},")
+        lines.append("    ],")
+    body = "\n".join(lines).replace("'", '"') if not _has_quotes(lines) else "\n".join(lines)
+    return (
+        "import workbench\n\n"
+        f"results = workbench.distill(\n{body}\n)\n"
+        "print(workbench.table(results))\n"
+    )
+
+
+def _has_quotes(lines: list[str]) -> bool:
+    return any('"' in line or "\\" in line for line in lines)
