@@ -34,6 +34,8 @@ _EXPORTS = {
     "teach": "workbench.teachers",
     "RunConfig": "workbench.config",
     "Distiller": "workbench.distiller",
+    "Lab": "workbench.lab.lab",
+    "replay": "workbench.runs",
     "WorkbenchError": "workbench.errors",
 }
 

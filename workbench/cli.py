@@ -145,6 +145,29 @@ def resume(
 
 
 @app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(help="A run directory, steered by hand or not.")],
+    into: Annotated[Path | None, typer.Option("--run", help="Run directory to make.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Repeat a run from its configuration and its events, and compare the bytes."""
+    from workbench import runs
+    from workbench.errors import WorkbenchError
+
+    found = runs.replay(run, into)
+    if as_json:
+        _print_json(found)
+    elif found["same"]:
+        print(f"The same bytes after {found['steps']:,} steps: {found['replayed']}")
+    if not found["same"]:
+        raise WorkbenchError(
+            f"{found['replayed']} differs from {found['run']} in {len(found['differs'])} tensors, "
+            f"such as {found['differs'][0]}; the same bytes need the same machine and versions, "
+            "see config.json"
+        )
+
+
+@app.command()
 def evaluate(
     what: Annotated[
         str,

@@ -1,13 +1,14 @@
 """What moves in a notebook: panels with sliders, and the workers behind them.
 
-    >>> from workbench.lab import RunPanel
-    >>> panel = RunPanel("protgpt2-tiny", steps=400)
-    >>> panel
+    >>> from workbench import Lab
+    >>> lab = Lab("protgpt2-tiny")
+    >>> lab
 """
 
 from __future__ import annotations
 
 from workbench.lab.explorer import Explorer
+from workbench.lab.lab import Lab, Question
 from workbench.lab.layer_editor import LayerMapEditor
 from workbench.lab.ledger import Ledger
 from workbench.lab.pair_explorer import explore_pairs
@@ -16,6 +17,6 @@ from workbench.lab.term_weights import weigh_terms
 from workbench.lab.word_explorer import explore_words
 
 __all__ = [
-    "Explorer", "LayerMapEditor", "Ledger", "RunPanel", "explore_pairs", "explore_words",
-    "weigh_terms",
+    "Explorer", "Lab", "LayerMapEditor", "Ledger", "Question", "RunPanel", "explore_pairs",
+    "explore_words", "weigh_terms",
 ]  # fmt: skip

@@ -21,8 +21,9 @@ from workbench import run_directory, tasks
 from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
 from workbench.events import WEIGHT
-from workbench.lab import knobs, lab_text, registry, script
+from workbench.lab import knobs, lab_text, registry, script, stored
 from workbench.lab.engine import Course, Engine, Moment, Plateau
+from workbench.lab.follower import Follower
 from workbench.lab.knobs import LIVE, ON_RESET, PRESETS, Settings
 from workbench.lab.pictured import Pictured, text_of
 from workbench.lab.svg import escape
@@ -107,6 +108,7 @@ class Lab(Pictured):
         private: take no data and no start from the panel; for pages with visitors.
         presenter: begin in large type with few controls.
         name: a new Lab closes the open one of the same name; by default the cell and the recipe.
+        follow: a run directory to show, see `open`.
         options: values of knobs (``T``, ``alpha``, ``variant``, ``steps`` …; ``weights`` by term),
             and options of `RunConfig.from_recipe` that have no knob.
 
@@ -148,6 +150,7 @@ class Lab(Pictured):
         private: bool = False,
         presenter: bool = False,
         name: str | None = None,
+        follow: str | Path | None = None,
         **options: Any,
     ) -> None:
         self.settings = _settings(link, options)
@@ -163,17 +166,39 @@ class Lab(Pictured):
         self._turns = 0
         self._example = 0
         self._pins: dict[int, Course] = {}
+        self._stored = None if follow is not None or self._is_special() else stored.load(
+            self.settings.recipe
+        )
         self._look_drawn: Any = None
         self._picture_of: tuple[Any, ...] = ()
-        self.engine = Engine(
-            lambda seed: self.settings.config(seed), self._poke, self._new_directory, plateau
-        )
+        self.engine: Engine | Follower
+        if follow is not None:
+            self.engine = Follower(follow, self._poke)
+        else:
+            self.engine = Engine(
+                lambda seed: self.settings.config(seed), self._poke, self._new_directory, plateau
+            )
         super().__init__(_presenter=presenter)
         self.controls: dict[str, Any] = self._controls()
         self._draw()
         self.on_msg(self._received)
         self.name = name or "/".join(filter(None, (registry.cell(), self.settings.recipe)))
         registry.claim(self.name, self)
+
+    @classmethod
+    def open(cls, run: str | Path, **options: Any) -> Lab:
+        """A panel that shows a run directory and follows it while something else writes it.
+
+        Args:
+            run: finished or not, of this machine or in a folder shared with another.
+            options: ``presenter`` and ``name``.
+
+        Raises:
+            WorkbenchError: if there is no run.
+        """
+        config = run_directory.load_config(run_directory.RunDirectory(Path(run)))
+        values = {n: getattr(config, n) for n in (*LIVE, *ON_RESET)}
+        return cls(config.recipe, follow=run, weights=config.weights, **values, **options)
 
     # ------------------------------------------------------------------ by hand
 
@@ -232,7 +257,7 @@ class Lab(Pictured):
 
     def pin(self) -> None:
         """Keep the curve of the present run as a ghost."""
-        course = self.engine.moment.course
+        course = self._shown(self.engine.moment).course
         if course is None:
             self.engine.remark("There is no run to pin.")
             return
@@ -280,7 +305,9 @@ class Lab(Pictured):
         """Choose the example whose answers are shown."""
         with self._lock:
             self._example = int(example)
-        self.engine.tell("example", int(example))
+        if self.engine.moment.examples:
+            self.engine.tell("example", int(example))
+        self._poke()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing goes on and all is drawn; False after ``timeout`` seconds."""
@@ -314,7 +341,7 @@ class Lab(Pictured):
     @property
     def script(self) -> str:
         """Python source that repeats the present run, or makes the next one."""
-        return script.source(self.settings, self.engine.moment.course)
+        return script.source(self.settings, self._shown(self.engine.moment).course)
 
     def freeze(self) -> None:
         """Show the panel as it is now as a plain output, which needs no kernel and no script."""
@@ -421,6 +448,23 @@ class Lab(Pictured):
 
     # ------------------------------------------------------------------ drawing
 
+    def _is_special(self) -> bool:
+        """Whether the stored run would not be of this panel's models and data."""
+        return any(n in self.settings.options for n in ("scale", "teacher")) or any(
+            n in self.settings.given for n in PRIVATE
+        )
+
+    def _shown(self, now: Moment) -> Moment:
+        """With the stored run where there is none yet, so that the first picture is not empty."""
+        if self._stored is None or now.course is not None:
+            return now
+        course, looks, _ = self._stored
+        look = looks[min(self._example, len(looks) - 1)] if now.look is None else now.look
+        return replace(
+            now, course=course, step=course.config.steps, look=look,
+            examples=now.examples or tuple(one.probe.title for one in looks),
+        )  # fmt: skip
+
     def _poke(self) -> None:
         if not self._closed:
             self._publisher.poke()
@@ -442,7 +486,7 @@ class Lab(Pictured):
         }
 
     def _draw(self) -> None:
-        now = self.engine.moment
+        now = self._shown(self.engine.moment)
         with self._lock:
             if now.turns != self._turns:
                 # Taken back: the knobs stand where they stood then.
@@ -453,6 +497,8 @@ class Lab(Pictured):
         config, values = settings.config(), settings.values()
         course = now.course
         title, sentence = lab_text.status(now, config.steps, self._words(values))
+        if course is not None and course.number == 0:
+            sentence += f" Shown until then: a stored run ({self._stored[2]})."
         traits = {
             "_face": self._drawn_face(settings, now),
             "_values": {

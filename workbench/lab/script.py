@@ -14,9 +14,9 @@ def source(settings: Settings, course: Course | None) -> str:
 
     Args:
         settings: of the panel.
-        course: the present run; None before the first.
+        course: the present run; None before the first, number 0 a stored one.
     """
-    if course is None:
+    if course is None or course.number == 0:
         given: dict[str, Any] = dict(settings.given)
         options = {n: v for n, v in given.items() if not n.startswith(WEIGHT)}
         weights = {n.removeprefix(WEIGHT): v for n, v in given.items() if n.startswith(WEIGHT)}
@@ -30,7 +30,7 @@ def source(settings: Settings, course: Course | None) -> str:
     if weights:
         options["weights"] = weights
     lines = [f"    {settings.recipe!r},", *(f"    {n}={v!r}," for n, v in options.items())]
-    if course is not None and course.changes:
+    if course is not None and course.number and course.changes:
         lines.append("    events=[  # changed by hand")
         for event in course.changes:
             plain = {"step": event.step, "name": event.name, "new": event.new}
