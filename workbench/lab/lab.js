@@ -60,6 +60,11 @@ class Panel {
     return this.face.hidden.includes(name);
   }
 
+  get presets() {
+    const { presets, follows } = this.face;
+    return follows || this.hides("preset") || this.hides("presets") ? [] : presets;
+  }
+
   // ---------------------------------------------------------------------- making the elements
 
   /** As new, where the kernel describes another panel; the focus stays on what it was on. */
@@ -77,7 +82,6 @@ class Panel {
     this.built = JSON.stringify(face);
     this.regions = {};
     this.knobs = {};
-    this.status = this.model.get("_status");
     this.root.setAttribute("aria-label", `Lab: ${face.title}`);
     this.root.classList.toggle("wblab-follows", face.follows);
     this.transport = face.follows ? null : new Transport(this);
@@ -86,9 +90,8 @@ class Panel {
     parts.question = node("div", { class: "wblab-asked" });
     const side = this.buildSide(), pictures = this.buildPictures();
     this.root.replaceChildren(...[
-      this.buildStyle(), this.buildHead(), this.buildStatus(), parts.question,
-      node("div", { class: "wblab-run" }, ...[this.transport?.element, parts.error, this.buildProgress()].filter(Boolean)),
-      node("div", { class: `wblab-main ${side.childElementCount ? "" : "wblab-alone"}` }, side, pictures),
+      this.buildStyle(), this.buildHead(), parts.question, this.buildRun(),
+      node("div", { class: `wblab-main ${side.querySelector("fieldset") ? "" : "wblab-alone"}` }, side, pictures),
       this.buildFoot(),
     ].filter(Boolean));
     keepKeys(this.root);
@@ -121,9 +124,9 @@ class Panel {
     const { face, parts } = this;
     const head = node("header", { class: "wblab-head" }, node("h3", { class: "wblab-title" }, face.title));
     if (face.follows) head.append(node("span", { class: "wblab-badge" }, "following"));
-    if (face.presets.length && !face.follows && !this.hides("preset")) {
+    if (this.presets.length) {
       const presets = node("div", { class: "wblab-presets", role: "group", "aria-label": "presets" });
-      for (const { name, words } of face.presets) {
+      for (const { name, words } of this.presets) {
         const made = button(`preset-${name}`, name, () => this.command("preset", name), "wblab-quiet");
         made.title = words;
         presets.append(made);
@@ -137,25 +140,12 @@ class Panel {
     return head;
   }
 
-  buildStatus() {
-    const { parts } = this;
-    parts.title = node("strong");
-    parts.sentence = node("span");
-    parts.remark = node("em");
-    parts.trace = node("pre");
-    parts.details = node("details", { class: "wblab-details" }, node("summary", {}, "Details"), parts.trace);
-    return node("div", { class: "wblab-status" },
-      node("span", { class: "wblab-light", "aria-hidden": "true" }),
-      node("div", { class: "wblab-words" },
-        node("p", { role: "status", "aria-live": "polite" }, parts.title, " ", parts.sentence, " ", parts.remark),
-        parts.details));
-  }
-
-  buildProgress() {
-    this.parts.done = node("div");
-    this.parts.progress = node("div", { class: "wblab-progress", role: "progressbar",
-      "aria-label": "progress of the run", "aria-valuemin": 0 }, this.parts.done);
-    return node("div", { class: "wblab-far" }, this.parts.progress, ...this.region("numbers"));
+  /** The run: its commands, how far it is, and what is to be said of it. */
+  buildRun() {
+    this.words = new Status();
+    return node("div", { class: "wblab-run" },
+      ...[this.transport?.element, this.parts.error, this.words.progress].filter(Boolean),
+      node("div", { class: "wblab-how" }, this.words.element, ...this.region("numbers")));
   }
 
   buildSide() {
@@ -169,7 +159,7 @@ class Panel {
     const live = group(true), later = group(false);
     parts.waits = node("p", { class: "wblab-waits" });
     return node("div", { class: "wblab-side" },
-      ...(live.length ? [node("fieldset", { class: "wblab-live" }, node("legend", {}, "Live"), ...live)] : []),
+      ...(live.length ? [node("fieldset", { class: "wblab-live" }, node("legend", {}, "Live: apply at the next step"), ...live)] : []),
       ...this.region("formula"),
       ...(later.length ? [node("fieldset", { class: "wblab-later wblab-off-stage" },
         node("legend", {}, "Apply on reset"), ...later, parts.waits)] : []));
@@ -183,8 +173,9 @@ class Panel {
       curves.setAttribute("aria-label", "curves");
       curves.setAttribute("tabindex", 0);
     }
-    this.parts.pins = node("ul", { class: "wblab-pins", "aria-label": "pinned runs" });
-    return node("div", { class: "wblab-pictures" }, ...(curves ? [curves] : []), this.parts.pins,
+    const mayUnpin = !this.face.follows && !this.hides("unpin");
+    this.pins = new Pins(mayUnpin ? (id) => this.command("unpin", id) : null);
+    return node("div", { class: "wblab-pictures" }, ...(curves ? [curves] : []), this.pins.element,
       ...(this.hides("probe") ? [] : [this.buildProbe()]), ...this.region("terms"));
   }
 
@@ -201,7 +192,7 @@ class Panel {
       });
       head.append(this.labelled("Example", parts.example, "wblab-off-stage"));
     }
-    parts.probeText = node("p", { class: "wblab-text" });
+    parts.probeText = node("p", { class: "wblab-context" });
     parts.place = node("div", { class: "wblab-place" }, this.rows.svg);
     this.root.style.setProperty("--wblab-teacher-fill", `url(#${this.id}-teacher)`);
     this.root.style.setProperty("--wblab-baseline-fill", `url(#${this.id}-baseline)`);
@@ -212,42 +203,9 @@ class Panel {
   }
 
   buildFoot() {
-    const { face, parts } = this;
-    const foot = node("div", { class: "wblab-foot wblab-off-stage" }, ...this.region("table"));
-    if (!this.hides("link")) {
-      parts.link = node("input", { type: "text", class: "wblab-box wblab-code", autocomplete: "off", spellcheck: "false", "data-name": "link" });
-      const go = () => this.command("link", parts.link.value.trim());
-      const row = node("div", { class: "wblab-link" }, this.labelled("This state as text", parts.link, "wblab-grow"));
-      if (face.follows) parts.link.readOnly = true;
-      else {
-        parts.link.addEventListener("keydown", (event) => { if (event.key === "Enter") go(); });
-        row.append(button("go", "Go there", go));
-      }
-      row.append(this.buildCopy("copy", "Copy", () => parts.link.value, parts.link));
-      foot.append(row);
-    }
-    if (!this.hides("script")) {
-      parts.script = node("pre", { tabindex: 0, role: "region", "aria-label": "Python that repeats this run" });
-      foot.append(node("details", { class: "wblab-script" }, node("summary", {}, "This run as Python"),
-        parts.script, this.buildCopy("copy-script", "Copy the script", () => parts.script.textContent, parts.script)));
-    }
-    foot.append(...this.region("origin"));
-    return foot;
-  }
-
-  buildCopy(name, text, content, source) {
-    const made = button(name, text, () => {
-      const select = () => {
-        getSelection().selectAllChildren(source);
-        source.select?.();
-        write(made, "Selected: press Ctrl+C");
-      };
-      // Over plain http there is no clipboard; and it may be refused.
-      if (navigator.clipboard) navigator.clipboard.writeText(content()).then(() => write(made, "Copied"), select);
-      else select();
-    });
-    made.addEventListener("blur", () => write(made, text));
-    return made;
+    this.records = new Records(this, { isFixed: this.face.follows });
+    return node("div", { class: "wblab-foot wblab-off-stage" }, ...this.region("table"),
+      ...this.records.elements, ...this.region("origin"));
   }
 
   // ---------------------------------------------------------------------- by hand
@@ -308,7 +266,7 @@ class Panel {
   actionOf(key) {
     if (key === "Escape") return this.model.get("_presenter") ? () => this.present(false) : null;
     if (!this.transport) return null;
-    const preset = /^[1-9]$/.test(key) && !this.hides("preset") && this.face.presets[Number(key) - 1];
+    const preset = /^[1-9]$/.test(key) && this.presets[Number(key) - 1];
     if (preset) return () => this.command("preset", preset.name);
     return {
       " ": () => this.transport.toggle(),
@@ -326,7 +284,7 @@ class Panel {
   }
 
   takeValues() {
-    const { settings, pending, heard, example } = this.model.get("_values"), before = this.temperature;
+    const { settings, pending, heard, example } = this.model.get("_values");
     for (const [name, knob] of Object.entries(this.knobs)) {
       if (name in settings && this.wire.isAnswered(name)) knob.show(settings[name]);
       knob.markPending(pending.includes(name));
@@ -335,7 +293,7 @@ class Panel {
     write(this.parts.waits, waits ? "Press Reset to begin a run with these." : "");
     this.transport?.markPending(waits);
     if (this.parts.example && !(this.exampleSent > heard)) this.parts.example.value = example;
-    if (this.rows && this.temperature !== before) this.rows.draw(this.temperature);
+    if (this.rows && this.rows.temperature !== this.temperature) this.rows.draw(this.temperature);
     this.showQuestion();
   }
 
@@ -355,40 +313,11 @@ class Panel {
   }
 
   showStatus() {
-    const { parts, wire } = this, status = this.status = this.model.get("_status");
-    const state = wire.silent ? "silent" : status.state;
-    this.root.dataset.state = state;
-    write(parts.title, wire.silent ? "No answer." : status.title);
-    write(parts.sentence, wire.silent ? SILENCE : status.sentence);
-    write(parts.remark, wire.silent ? "" : status.remark);
-    write(parts.trace, status.details);
-    parts.details.hidden = !status.details;
+    const { wire } = this, status = this.model.get("_status");
+    this.root.dataset.state = wire.silent ? "silent" : status.state;
+    this.words.show(status, wire.silent);
     this.transport?.show(status);
-    const share = status.total ? Math.min(1, status.done / status.total) : 0;
-    parts.done.style.width = `${100 * share}%`;
-    parts.progress.setAttribute("aria-valuemax", status.total || 1);
-    parts.progress.setAttribute("aria-valuenow", status.total ? status.done : 0);
-    this.showPins(status.pins);
-  }
-
-  showPins(pins) {
-    const known = JSON.stringify(pins);
-    if (known === this.pinsShown && this.parts.pins.dataset.shown) return;
-    this.pinsShown = known;
-    this.parts.pins.dataset.shown = "yes";
-    const mayUnpin = !this.face.follows && !this.hides("unpin");
-    this.parts.pins.replaceChildren(...pins.map(({ id, label }) => {
-      const made = node("li", {}, node("span", {}, label));
-      if (mayUnpin) {
-        const away = button(`unpin-${id}`, "×", () => this.command("unpin", id), "wblab-away");
-        away.setAttribute("aria-label", `unpin ${label}`);
-        away.title = `unpin ${label}`;
-        made.append(away);
-      }
-      return made;
-    }));
-    this.parts.pins.hidden = !pins.length;
-    keepKeys(this.parts.pins);
+    this.pins.show(status.pins);
   }
 
   /** Have a region drawn at the next frame; once a second where motion is not wanted. */
@@ -408,15 +337,10 @@ class Panel {
   }
 
   put(name) {
-    const { parts } = this;
     if (name === "probe") this.showProbe();
-    else if (name === "link") {
-      // What is being typed is not taken away.
-      const focus = this.root.getRootNode().activeElement;
-      if (parts.link && focus !== parts.link) parts.link.value = this.model.get("_link");
-    } else if (name === "script") {
-      if (parts.script) write(parts.script, this.model.get("_script"));
-    } else if (this.regions[name]) this.fill(this.regions[name], this.model.get(`_${name}`));
+    else if (name === "link") this.records.showLink(this.model.get("_link"));
+    else if (name === "script") this.records.showScript(this.model.get("_script"));
+    else if (this.regions[name]) this.fill(this.regions[name], this.model.get(`_${name}`));
   }
 
   /** Python's text; the place never becomes lower by it, so that the page does not jump. */

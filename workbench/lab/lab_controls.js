@@ -7,7 +7,8 @@ const APPLIES_ON_RESET = "applies on reset";
 
 /** A number in the shortest way that says it. */
 function written(value) {
-  return typeof value === "number" ? String(Number(value.toPrecision(6))) : String(value ?? "");
+  const isFraction = typeof value === "number" && !Number.isInteger(value);
+  return isFraction ? String(Number(value.toPrecision(6))) : String(value ?? "");
 }
 
 /** Round numbers between two, and those that the knob marks. */
@@ -58,10 +59,11 @@ class Knob {
     control.setAttribute("data-name", about.name);
     control.setAttribute("aria-describedby", this.tag.id);
     if (this.slider) this.box = this.buildBox(`${about.label}, as a number`);
-    this.element = node("div", { class: `wblab-knob wblab-${about.kind}`, "data-knob": about.name },
+    const suggestions = about.suggestions?.length ? [this.buildSuggestions(`${id}-list`)] : [];
+    this.element = node("div", { class: `wblab-knob wblab-kind-${about.kind}`, "data-knob": about.name },
       node("div", { class: "wblab-knobname" }, this.label, this.tag),
       node("div", { class: "wblab-knobrow" }, control, ...(this.box ? [this.box] : [])),
-      ...this.buildEnds());
+      ...this.buildEnds(), ...suggestions);
     if (about.help) this.element.title = about.help;
   }
 
@@ -99,6 +101,12 @@ class Knob {
     return box;
   }
 
+  /** What may be typed into a text box, as the browser offers it. */
+  buildSuggestions(id) {
+    this.control.setAttribute("list", id);
+    return node("datalist", { id }, ...this.about.suggestions.map((value) => node("option", { value })));
+  }
+
   buildMenu() {
     const { options } = this.about;
     const menu = node("select", { class: "wblab-box" },
@@ -112,8 +120,8 @@ class Knob {
 
   /** What the ends mean, and a place between them. */
   buildEnds() {
-    const { ends, mark, min, max } = this.about;
-    if (!this.slider || !(ends || mark)) return [];
+    const { ends, mark, min, max } = this.about, named = ends?.some(Boolean);
+    if (!this.slider || !(named || mark)) return [];
     const line = node("div", { class: "wblab-ends", "aria-hidden": "true" });
     if (mark) {
       const share = this.log ? Math.log(mark.value / min) / Math.log(max / min) : (mark.value - min) / (max - min);
@@ -125,8 +133,7 @@ class Knob {
         `calc(${100 * (left ? share : 1 - share)}% + ${8 - 16 * (left ? share : 1 - share)}px - 0.45em)`;
       line.append(place);
     }
-    const [low, high] = ends ?? ["", ""];
-    line.append(node("span", {}, low), node("span", {}, high));
+    if (named) line.append(...ends.map((end) => node("span", {}, end)));
     return [line];
   }
 

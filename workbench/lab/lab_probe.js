@@ -7,7 +7,10 @@ const WHO_SAYS = {
   oracle: ["oracle", "the truth"], teacher: ["teacher", ""],
   student: ["student", "distilled"], baseline: ["baseline", "labels only"],
 };
-const VALUES_FROM = 3.3; // type sizes a column must be wide to have its number written above
+// Numbers stand above the bars where there are few columns, and wide ones (in type sizes).
+const MOST_VALUES = 14, VALUES_FROM = 3.3;
+const ROOMY_FROM = 38; // type sizes the rows must be wide for all of their words
+const SCALES = [1, 1.5, 2, 3, 4, 5, 6, 8, 10]; // the top of a row, times a power of ten
 
 /** Each row's probabilities; the oracle, which is the truth, is always at T = 1. */
 export function chances({ rows, words }, logits, temperature) {
@@ -20,6 +23,10 @@ export function chances({ rows, words }, logits, temperature) {
   return found;
 }
 
+function share(value) {
+  return value > 0 && value < 0.0005 ? "< 0.1 %" : percent(value);
+}
+
 function float32s(view) {
   return new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 }
@@ -28,7 +35,9 @@ class Distributions {
   constructor(id) {
     this.id = id;
     this.svg = drawn("svg", { class: "wblab-rows", role: "img" });
-    this.readout = node("p", { class: "wblab-readout" });
+    this.saysNow = node("span");
+    this.aim = node("span", { class: "wblab-aimname" }, "the teacher’s height");
+    this.readout = node("p", { class: "wblab-readout" }, this.saysNow, this.aim);
     this.body = drawn("g");
     this.svg.append(this.buildPatterns(), this.body);
     this.svg.addEventListener("pointerleave", () => this.pick(null));
@@ -86,20 +95,25 @@ class Distributions {
   build() {
     const { probe, type, width } = this, { rows } = probe;
     this.built = JSON.stringify([rows, probe.shown, this.columns, probe.label]);
-    const head = 1.55 * type, gap = 0.75 * type;
-    this.plot = 4.1 * type;
-    this.left = 3.6 * type;
+    const head = 1.9 * type, gap = 0.6 * type;
+    this.roomy = width >= ROOMY_FROM * type;
+    this.plot = 4.6 * type;
+    this.left = (this.roomy ? 3.6 : 3) * type;
     this.top = 1.4 * type;
     this.pitch = (width - this.left - 2) / this.columns.length;
+    const wide = this.columns.map((name) => name.length * 0.58 * type);
     const longest = Math.max(...this.columns.map((name) => name.length));
-    this.slanted = longest * 0.58 * type > this.pitch - 6;
-    const foot = this.slanted ? Math.min(longest, 14) * 0.47 * type + 1.2 * type : 1.6 * type;
+    // Two neighbours that touch; single letters never do.
+    this.slanted = wide.some((one, i) => longest > 3 && i > 0 && (one + wide[i - 1]) / 2 > this.pitch - 6);
+    this.tight = this.pitch < 1.2 * type;
+    const foot = this.tight ? 2.7 * type : this.slanted ? Math.min(longest, 14) * 0.47 * type + 1.2 * type : 1.6 * type;
     const height = this.top + rows.length * (head + this.plot + gap) + foot;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.setAttribute("width", width);
     this.svg.setAttribute("height", height);
     this.body.replaceChildren();
     this.floor = this.top + rows.length * (head + this.plot + gap) - gap;
+    this.own = probe.label === null ? -1 : probe.shown.indexOf(probe.label);
     this.buildLabel();
     this.band = drawn("rect", { class: "wblab-band", width: this.pitch, y: this.top,
       height: this.floor - this.top, visibility: "hidden" });
@@ -116,11 +130,10 @@ class Distributions {
 
   /** The answer in the data: all of its chance on one column, at any T. */
   buildLabel() {
-    const slot = this.probe.label === null ? -1 : this.probe.shown.indexOf(this.probe.label);
-    if (slot < 0) return;
-    const mark = drawn("rect", { class: "wblab-labelled", x: this.x(slot, 0.03), width: this.pitch * 0.94,
-      y: this.top - 2, height: this.floor - this.top + 4, rx: 3 });
-    const middle = Math.max(this.left + 1.2 * this.type, Math.min(this.width - 1.4 * this.type, this.x(slot, 0.5)));
+    if (this.own < 0) return;
+    const mark = drawn("rect", { class: "wblab-labelled", x: this.x(this.own, 0.03), width: this.pitch * 0.94,
+      y: this.top - 2, height: this.floor - this.top + 2 });
+    const middle = Math.max(this.left + 1.2 * this.type, Math.min(this.width - 1.4 * this.type, this.x(this.own, 0.5)));
     this.body.append(mark, drawn("text", { class: "wblab-labelname", x: middle, y: this.top - 0.45 * this.type }, "label"));
   }
 
@@ -138,6 +151,9 @@ class Distributions {
       title, row.figures, row.tick,
       drawn("line", { class: "wblab-grid", x1: this.left, x2: this.width - 2, y1: base - this.plot, y2: base - this.plot }),
       drawn("text", { class: "wblab-tick", x: this.left - 7, y: base + 0.1 * type }, "0"));
+    if (this.own >= 0)
+      this.body.append(drawn("rect", { class: "wblab-certain", x: this.x(this.own, 0.03), width: this.pitch * 0.94,
+        y: base - this.plot, height: this.plot }));
     const width = Math.min(this.pitch * 0.66, 3.2 * type);
     this.columns.forEach((_, slot) => {
       const x = this.x(slot, 0.5) - width / 2;
@@ -161,9 +177,10 @@ class Distributions {
     const y = this.floor + (this.slanted ? 0.9 : 1.2) * this.type;
     this.columns.forEach((word, slot) => {
       const x = this.x(slot, this.slanted ? 0.62 : 0.5);
-      const own = this.probe.shown[slot] === this.probe.label && slot < this.probe.shown.length;
-      const text = drawn("text", { x, y,
-        class: `wblab-word ${this.slanted ? "wblab-slanted" : ""} ${own ? "wblab-true" : ""}` },
+      // Between single letters, a word has a line of its own.
+      const lower = this.tight && !this.slanted && word.length > 2;
+      const text = drawn("text", { x: lower ? x - 0.5 * this.type : x, y: lower ? y + 1.1 * this.type : y,
+        class: `wblab-word ${this.slanted ? "wblab-slanted" : ""} ${slot === this.own ? "wblab-true" : ""} ${this.tight ? "wblab-tight" : ""}` },
         this.slanted && word.length > 14 ? `${word.slice(0, 13)}…` : word);
       if (this.slanted) text.setAttribute("transform", `rotate(-38 ${x} ${y})`);
       const area = drawn("rect", { class: "wblab-area", x: this.x(slot), width: this.pitch, y: this.top,
@@ -193,7 +210,8 @@ class Distributions {
     for (const at of [this.sharp, now])
       for (const { p } of Object.values(at))
         for (const i of this.probe.shown) most = Math.max(most, p[i]);
-    return Math.min(1, roundUp(Math.max(1.02 * most, 1e-6)));
+    const wanted = Math.max(1.02 * most, 1e-6), power = 10 ** Math.floor(Math.log10(wanted));
+    return Math.min(1, Number((SCALES.find((scale) => scale * power >= wanted) * power).toPrecision(3)));
   }
 
   draw(temperature) {
@@ -205,15 +223,16 @@ class Distributions {
     for (const row of this.drawnRows) {
       const values = columns[row.who] = this.gathered(now[row.who].p);
       const up = (value) => row.base - this.plot * Math.min(1, value / high);
-      const wide = this.pitch >= VALUES_FROM * this.type;
+      const wide = this.columns.length <= MOST_VALUES && this.pitch >= VALUES_FROM * this.type;
       values.forEach((value, slot) => {
         const y = up(value);
         row.bars[slot].setAttribute("y", y);
         row.bars[slot].setAttribute("height", row.base - y);
         // A bar that is cut off says how far it goes.
         const cut = value > high * 1.0001;
-        write(row.values[slot], cut ? `↑ ${percent(value)}` : wide ? percent(value) : "");
-        row.values[slot].setAttribute("y", cut ? row.base - this.plot + 1.05 * this.type : Math.max(y, row.base - this.plot + 4) - 4);
+        write(row.values[slot], cut ? `↑ ${Math.round(100 * value)} %` : wide ? share(value) : "");
+        const above = row.marks[slot] && teacher ? Math.min(y, up(teacher[slot])) : y;
+        row.values[slot].setAttribute("y", cut ? row.base - this.plot + 1.05 * this.type : above - 4);
         row.values[slot].classList.toggle("wblab-inside", cut);
         if (!row.marks[slot] || !teacher) return;
         row.marks[slot].setAttribute("visibility", "visible");
@@ -221,7 +240,7 @@ class Distributions {
         row.marks[slot].setAttribute("y2", up(teacher[slot]));
       });
       const at = row.who === "oracle" ? "always at T = 1" : `at T = ${written(temperature)}`;
-      write(row.at, row.more ? `${row.more}, ${at}` : at);
+      write(row.at, row.more && this.roomy ? `${row.more}, ${at}` : at);
       write(row.figures, this.figuresOf(row.who));
       write(row.tick, percent(high));
     }
@@ -235,7 +254,8 @@ class Distributions {
   figuresOf(who) {
     const { now } = this, { p, logP } = now[who];
     if (!now.teacher || who === "oracle" || who === "teacher") return `entropy ${figure(entropy(p, logP))} nats`;
-    return `KL from the teacher ${figure(divergence(now.teacher.p, now.teacher.logP, logP))} nats`;
+    const far = figure(divergence(now.teacher.p, now.teacher.logP, logP));
+    return this.roomy ? `KL from the teacher ${far} nats` : `KL ${far} nats`;
   }
 
   pick(slot) {
@@ -245,19 +265,19 @@ class Distributions {
 
   showPicked() {
     if (!this.gatheredRows) return;
-    const own = this.probe.label === null ? -1 : this.probe.shown.indexOf(this.probe.label);
+    const { own } = this;
     const slot = this.picked !== null && this.picked < this.columns.length ? this.picked : Math.max(own, 0);
     this.band.setAttribute("x", this.x(slot));
     this.band.setAttribute("visibility", this.picked === null ? "hidden" : "visible");
-    const said = this.probe.rows.map((who) => `${who} ${percent(this.gatheredRows[who][slot])}`);
-    write(this.readout, `${this.columns[slot]}${slot === own ? " (the label)" : ""}: ${said.join(", ")}`);
+    const said = this.probe.rows.map((who) => `${who} ${share(this.gatheredRows[who][slot])}`);
+    write(this.saysNow, `${this.columns[slot]}${slot === own ? " (the label)" : ""}: ${said.join(", ")}`);
   }
 
   summary() {
     const rows = this.probe.rows.map((who) => {
       const values = this.gatheredRows[who];
       const order = Array.from(values.keys()).sort((a, b) => values[b] - values[a]).slice(0, 3);
-      return `${who}: ${order.map((i) => `${this.columns[i]} ${percent(values[i])}`).join(", ")}`;
+      return `${who}: ${order.map((i) => `${this.columns[i]} ${share(values[i])}`).join(", ")}`;
     });
     return `distributions at T = ${written(this.temperature)}, the likeliest of each. ${rows.join("; ")}`;
   }

@@ -1,8 +1,7 @@
-// The Lab's commands: play, steps, the way back, what begins anew, and the question before them.
-// This file is joined behind elements.js, lab_controls.js.
+// The Lab's commands: play, steps, the way back, and what begins anew. This file is joined behind
+// elements.js, state.js and lab_controls.js.
 
 const SEEDS = 3, STEPS = 50, MOST_STEPS = 1e6;
-const SILENCE = "The kernel does not answer: restart it and run this cell again. The picture stays.";
 /** Why a command cannot be given, where the state alone says it. */
 const NOT_IN = {
   preparing: "Wait until everything is prepared",
@@ -144,22 +143,4 @@ class Transport {
   markPending(pending) {
     this.parts.reset?.classList.toggle("wblab-wanted", pending);
   }
-}
-
-/** The question that stands before Play, until it is answered. */
-function buildQuestion({ text, options }, id, answer) {
-  const choices = options.map((option, i) => {
-    const radio = node("input", { type: "radio", name: `${id}-answer`, value: i, "data-name": `answer-${i}` });
-    return node("label", { class: "wblab-option" }, radio, option);
-  });
-  const send = button("answer", "Answer", () => {
-    const chosen = choices.findIndex((choice) => choice.firstChild.checked);
-    if (chosen >= 0) answer(options[chosen]);
-  }, "wblab-primary");
-  const look = () => allow(send, choices.some((choice) => choice.firstChild.checked) ? "" : "Choose an answer first");
-  const made = node("fieldset", { class: "wblab-question" }, node("legend", {}, text),
-    node("div", { class: "wblab-options" }, ...choices), send);
-  made.addEventListener("change", look);
-  look();
-  return made;
 }
