@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,9 +91,15 @@ def load_config(directory: RunDirectory) -> RunConfig:
     return RunConfig.from_json(content["run"])
 
 
-def described(config: RunConfig) -> dict[str, Any]:
-    """What config.json of a new run holds."""
-    return {"format": FORMAT, "run": config.to_json(), "versions": versions()}
+def described(config: RunConfig, scheduled: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """What config.json of a new run holds.
+
+    Args:
+        config: of the run.
+        scheduled: changes that it will make on the way, as in events.jsonl.
+    """
+    content = {"format": FORMAT, "run": config.to_json(), "versions": versions()}
+    return {**content, "scheduled": list(scheduled)} if scheduled else content
 
 
 def is_run(path: str | Path) -> bool:

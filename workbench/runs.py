@@ -80,7 +80,8 @@ def _distill(
     progress = progress or for_here()
     with new_directory(directory), _closing(progress):
         shop = workshop.prepare(config, progress)
-        storage.write_json(directory.config, described(config))
+        plan = [event.to_json() for event in scheduled]
+        storage.write_json(directory.config, described(config, plan))
         session = Session(
             directory, config, shop, progress, on_metrics=on_metrics, scheduled=scheduled
         )

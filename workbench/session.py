@@ -71,9 +71,8 @@ class Session:
         self._fingerprint = models.fingerprint(shop.teacher_model)
         self._keeps = keeps
         self._kept: dict[int, tuple[Snapshot, Snapshot]] = {}
-        self._scheduled = list(scheduled)
-        # Events of an interrupted run that lie after its checkpoint are in the file already.
-        self._recorded = 0
+        #: Changes to come, and whether the file of events has them already.
+        self._scheduled = [(event, False) for event in scheduled]
         self._unread: list[tuple[StepRecord, StepRecord]] = []
         self._order: Iterator[int] = iter(())
         self._seconds = 0.0
@@ -83,7 +82,7 @@ class Session:
         # On a CPU the numbers are already there, and a bad step is noticed at that step; on an
         # accelerator reading one would wait for it, so steps are looked at when they are logged.
         self._eager = shop.student.device.type == "cpu"
-        for event in self._scheduled:
+        for event in scheduled:
             self._check(event)
         storage.make_directory(directory.checkpoint.parent, "the checkpoint")
         if not directory.events.exists():
@@ -217,7 +216,6 @@ class Session:
         self._kept = {s: held for s, held in self._kept.items() if s <= step}
         self.ended = None
         self._scheduled.clear()
-        self._recorded = 0
         self._unread.clear()
         self._begin_order()
         events.append(self.directory.events, Event(step, REWIND, old, step))
@@ -253,9 +251,16 @@ class Session:
         lines = read_metrics(self.directory.path)
         shown = [x["validation"]["student"][self._headline.key] for x in lines if "validation" in x]
         self._shown = shown[-1] if shown else float("nan")
-        recorded = events.effective(events.read(self.directory.events))
-        self._scheduled = [e for e in recorded if e.step >= self.step]
-        self._recorded = len(self._scheduled)
+        # What an interrupted run did after its checkpoint is in the file already; what it was
+        # still going to do stands in its configuration.
+        happened = events.effective(events.read(self.directory.events))
+        planned = events.scheduled(storage.read_json(self.directory.config).get("scheduled", []))
+        known = {(e.step, e.name) for e in happened}
+        self._scheduled = [(e, True) for e in happened if e.step >= self.step]
+        self._scheduled += [
+            (e, False) for e in planned if e.step >= self.step and (e.step, e.name) not in known
+        ]
+        self._scheduled.sort(key=lambda pair: pair[0].step)
         self._begin_order()
 
     def branch(self, target: RunDirectory, step: int) -> None:
@@ -291,16 +296,14 @@ class Session:
         self._order = islice(order, self.step, None)
 
     def _apply_scheduled(self) -> None:
-        while self._scheduled and self._scheduled[0].step <= self.step:
-            event = self._scheduled.pop(0)
+        while self._scheduled and self._scheduled[0][0].step <= self.step:
+            event, recorded = self._scheduled.pop(0)
             if event.name == END:
                 self.ended = str(event.new)
             else:
                 event = Event(self.step, event.name, self.knobs()[event.name], event.new)
                 self._carry_out(event)
-            if self._recorded:
-                self._recorded -= 1
-            else:
+            if not recorded:
                 events.append(self.directory.events, event)
 
     def _end(self, event: Event) -> None:
