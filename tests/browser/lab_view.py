@@ -10,7 +10,7 @@ import numpy as np
 import traitlets
 
 from workbench.lab import markup, svg
-from workbench.lab.pictured import text_of
+from workbench.lab.lab import Lab
 from workbench.plots import COLOURS
 from workbench.worlds import proteins
 
@@ -63,12 +63,7 @@ RENDER = """async ({module, css, traits}) => {
 class StandIn(anywidget.AnyWidget):
     """The traits of the Lab, and what they hold in the middle of a run."""
 
-    _esm = text_of(
-        "elements.js", "state.js", "distillation.js", "explorer_charts.js",
-        "lab_wire.js", "lab_controls.js", "lab_transport.js", "lab_status.js", "lab_probe.js",
-        "lab.js",
-    )  # fmt: skip
-    _css = text_of("lab.css")
+    _esm, _css = Lab._esm, Lab._css
 
     _face = traitlets.Dict().tag(sync=True)
     _values = traitlets.Dict().tag(sync=True)

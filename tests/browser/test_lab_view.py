@@ -293,6 +293,16 @@ def test_a_value_that_waits_for_its_frame_is_newer_too(show):
     assert sent(page) == [{"n": 10, "set": {"temperature": 50}}]
 
 
+def test_a_panel_that_is_made_anew_keeps_what_the_hand_has_set(show):
+    page = show()
+    drag(temperature(page), 200)
+    say(page, _face=face(title="another"))
+    expect(page.get_by_role("heading", name="another")).to_be_visible()
+    expect(temperature(page)).to_have_value("200")
+    expect(temperature_box(page)).to_have_value("50")
+    expect(page.locator(".wblab-rows")).to_contain_text("at T = 50")
+
+
 def test_a_box_that_is_typed_in_is_left_alone(show):
     page = show()
     box = temperature_box(page)

@@ -286,7 +286,9 @@ class Panel {
   takeValues() {
     const { settings, pending, heard, example } = this.model.get("_values");
     for (const [name, knob] of Object.entries(this.knobs)) {
-      if (name in settings && this.wire.isAnswered(name)) knob.show(settings[name]);
+      if (!this.wire.isAnswered(name)) {
+        if (knob.value === null) knob.show(this.wire.latest(name)); // made anew under the hand
+      } else if (name in settings) knob.show(settings[name]);
       knob.markPending(pending.includes(name));
     }
     const waits = this.face.knobs.some(({ name }) => pending.includes(name) && !this.hides(name));

@@ -125,12 +125,12 @@ class Knob {
     const line = node("div", { class: "wblab-ends", "aria-hidden": "true" });
     if (mark) {
       const share = this.log ? Math.log(mark.value / min) / Math.log(max / min) : (mark.value - min) / (max - min);
-      // The name stands on the side where there is room for it; 8 px is half of the thumb.
+      // The name stands on the side where there is room for it; 9 px is half of the thumb.
       const left = share < 0.5;
       const place = node("span", { class: `wblab-mark ${left ? "" : "wblab-before"}` },
         left ? `▲ ${mark.name}` : `${mark.name} ▲`);
       place.style[left ? "left" : "right"] =
-        `calc(${100 * (left ? share : 1 - share)}% + ${8 - 16 * (left ? share : 1 - share)}px - 0.45em)`;
+        `calc(${100 * (left ? share : 1 - share)}% + ${9 - 18 * (left ? share : 1 - share)}px - 0.45em)`;
       line.append(place);
     }
     if (named) line.append(...ends.map((end) => node("span", {}, end)));
@@ -177,6 +177,8 @@ class Knob {
     if (this.slider) {
       if (by !== this.slider && changed) this.slider.value = this.placeOf(value);
       this.slider.setAttribute("aria-valuetext", text);
+      const { min, max } = this.slider;
+      this.slider.style.setProperty("--wblab-share", (this.slider.value - min) / (max - min));
     }
     if (this.about.kind === "menu" && by === null)
       this.control.value = this.about.options.findIndex((option) => option.value === value);

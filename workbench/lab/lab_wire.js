@@ -34,8 +34,8 @@ export class Wire {
 
   /** A control was let go: its value is said now, unless it was said already. */
   settle(name, value) {
-    const known = [this.waiting[name], this.sent[name]?.value, this.model.get("_values").settings[name]];
-    if (known.find((one) => one !== undefined) !== value) this.waiting[name] = value;
+    const known = this.latest(name) ?? this.model.get("_values").settings[name];
+    if (known !== value) this.waiting[name] = value;
     this.flush();
   }
 
@@ -57,6 +57,11 @@ export class Wire {
     return !(name in this.sent);
   }
 
+  /** What the hand has set a control to, while that is newer than the kernel's word. */
+  latest(name) {
+    return this.waiting[name] ?? this.sent[name]?.value;
+  }
+
   // -- commands
 
   do(command, value) {
@@ -73,7 +78,7 @@ export class Wire {
   wait() {
     this.timer ??= setTimeout(() => {
       this.timer = undefined;
-      if (this.heard < this.awaited) this.turn(true);
+      this.turn(true);
     }, PATIENCE);
   }
 
