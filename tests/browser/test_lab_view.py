@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import re
 import statistics
+from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 from lab_view import (
@@ -26,6 +28,7 @@ from lab_view import (
     status,
     values,
 )  # fmt: skip
+from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Locator, Page, expect
 
 from workbench.plots import COLOURS
@@ -1070,3 +1073,54 @@ def test_the_focus_is_seen(show):
         control.focus()
         page.keyboard.press("Shift")  # by keyboard
         assert control.evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
+
+
+# ---------------------------------------------------------------------- with a kernel
+
+MAKE = """import sys
+sys.path.insert(0, {folder!r})
+from lab_view import StandIn, values
+lab, heard = StandIn(), []
+def hear(_, content, buffers):
+    heard.append(content)
+    lab._values = values(heard=content["n"])
+lab.on_msg(hear)
+lab"""
+
+
+def test_in_jupyterlab(jupyter, lab_page):
+    """Two views of one model count together; no key reaches the notebook."""
+    sources = (
+        MAKE.format(folder=str(Path(__file__).parent)),
+        "lab",
+        "print(heard, lab._presenter)",
+    )
+    cells = [new_code_cell(source) for source in sources]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), jupyter.notebooks / "face.ipynb")
+    lab = lab_page("face.ipynb")
+
+    def run(cell: int) -> None:
+        lab.cells.nth(cell).locator(".cm-content").click()
+        lab.page.keyboard.press("Shift+Enter")
+
+    run(0)
+    run(1)
+    views = lab.panel.locator(".wblab")
+    views.nth(1).wait_for()  # longer than `expect` does: a kernel starts slowly
+    expect(views.first.locator(".wblab-rows")).to_contain_text("at T = 2")
+    views.first.get_by_role("button", name="Step", exact=True).click()
+    views.last.get_by_role("button", name="Pin", exact=True).click()
+    views.first.focus()
+    for key in ("ArrowRight", "a", "d", "d"):  # a and d d make and delete cells
+        lab.page.keyboard.press(key)
+    views.first.get_by_role("button", name="Presenter mode").click()
+    expect(views.last).to_have_class(re.compile("wblab-presenting"))
+    expect(lab.cells).to_have_count(3)
+    run(2)
+    lab.wait_for_text(
+        "[{'n': 1, 'do': 'step'}, {'n': 2, 'do': 'pin'}, {'n': 3, 'do': 'step'}] True"
+    )
+    lab.screenshot("lab_face")
+    lab.assert_no_errors()
+    assert lab.external_requests == []
