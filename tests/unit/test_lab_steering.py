@@ -413,7 +413,7 @@ def test_a_run_of_another_process_is_followed(make, options_of, tmp_path):
 
     def meanwhile() -> bool:
         if not seen and (path / "metrics.jsonl").exists():
-            seen.append(Lab.open(path))
+            seen.append(Lab.follow(path))
         return False
 
     runs.distill("protgpt2-tiny", path, progress=Silent(), should_stop=meanwhile, **options_of)
@@ -427,7 +427,7 @@ def test_a_run_of_another_process_is_followed(make, options_of, tmp_path):
     assert "only shows the run" in lab.message
     lab.close()
     with pytest.raises(WorkbenchError, match="there is no run directory"):
-        Lab.open(tmp_path / "nowhere")
+        Lab.follow(tmp_path / "nowhere")
 
 
 @pytest.fixture

@@ -280,6 +280,9 @@ class Engine:
         except Exception as error:
             reason = (str(error).strip().splitlines() or ["no reason given"])[0]
             self._fail(f"{type(error).__name__}: {reason}")
+        if self._session is None:
+            self._running = False
+            self._let_go()
         self._settle()
 
     def _fail(self, line: str) -> None:
@@ -398,18 +401,22 @@ class Engine:
     def _finish(self) -> None:
         session = self._session
         reason = session.ended or f"all {session.config.steps:,} steps are taken"
-        self._running = False
+        more = bool(self._orders.seeds)
+        self._running = more
         self._look()
         self._update(state="finishing", reason=reason, done=0, total=0)
         results = session.finish()
         course = replace(self.moment.course, results=results)
         self._update(course=course, earlier=(*self.moment.earlier, course))
-        self._stand("done", reason=reason)
-        if self._orders.seeds:
-            seed = self._orders.seeds.pop(0)
-            self._leave_run()
-            self._begin(seed)
-            self._run()
+        if not more:
+            self._stand("done", reason=reason)
+            return
+        self._update(state="done", stage="", reason=reason)
+        self._leave_run()
+        # Still going on, for whoever waits.
+        self._running = True
+        self._begin(self._orders.seeds.pop(0))
+        self._run()
 
     def _pause(self, reason: str) -> None:
         if not self._running:
@@ -554,8 +561,12 @@ class Engine:
             if unfinished and session.step > 0:
                 session.save()
         finally:
-            self._held.close()
-            self._held = ExitStack()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Release the lock; a directory that holds nothing yet goes with it."""
+        self._held.close()
+        self._held = ExitStack()
 
     def _stand(self, state: State, **changes: Any) -> None:
         self._running = False
@@ -564,8 +575,6 @@ class Engine:
 
     def _stop_if_cancelled(self, words: str) -> None:
         if self._cancel.is_set():
-            self._held.close()
-            self._held = ExitStack()
             raise Interrupted(words)
 
     def _update(self, **changes: Any) -> None:

@@ -108,7 +108,7 @@ class Lab(Pictured):
         private: take no data and no start from the panel; for pages with visitors.
         presenter: begin in large type with few controls.
         name: a new Lab closes the open one of the same name; by default the cell and the recipe.
-        follow: a run directory to show, see `open`.
+        follow: a run directory to show, see `follow`.
         options: values of knobs (``T``, ``alpha``, ``variant``, ``steps`` …; ``weights`` by term),
             and options of `RunConfig.from_recipe` that have no knob.
 
@@ -186,7 +186,7 @@ class Lab(Pictured):
         registry.claim(self.name, self)
 
     @classmethod
-    def open(cls, run: str | Path, **options: Any) -> Lab:
+    def follow(cls, run: str | Path, **options: Any) -> Lab:
         """A panel that shows a run directory and follows it while something else writes it.
 
         Args:
@@ -257,7 +257,7 @@ class Lab(Pictured):
 
     def pin(self) -> None:
         """Keep the curve of the present run as a ghost."""
-        course = self._shown(self.engine.moment).course
+        course = self._with_stored(self.engine.moment).course
         if course is None:
             self.engine.remark("There is no run to pin.")
             return
@@ -341,7 +341,7 @@ class Lab(Pictured):
     @property
     def script(self) -> str:
         """Python source that repeats the present run, or makes the next one."""
-        return script.source(self.settings, self._shown(self.engine.moment).course)
+        return script.source(self.settings, self._with_stored(self.engine.moment).course)
 
     def freeze(self) -> None:
         """Show the panel as it is now as a plain output, which needs no kernel and no script."""
@@ -454,7 +454,7 @@ class Lab(Pictured):
             n in self.settings.given for n in PRIVATE
         )
 
-    def _shown(self, now: Moment) -> Moment:
+    def _with_stored(self, now: Moment) -> Moment:
         """With the stored run where there is none yet, so that the first picture is not empty."""
         if self._stored is None or now.course is not None:
             return now
@@ -486,7 +486,7 @@ class Lab(Pictured):
         }
 
     def _draw(self) -> None:
-        now = self._shown(self.engine.moment)
+        now = self._with_stored(self.engine.moment)
         with self._lock:
             if now.turns != self._turns:
                 # Taken back: the knobs stand where they stood then.
