@@ -37,7 +37,7 @@ EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-
 RETRY_AFTER = 10
 #: Twelve kernels that start at the same time on two cores take a while, s.
 START_TIMEOUT = 300
-#: A kernel that uses more than this share of a core is not idle. One that waits uses 0.002.
+#: A kernel that uses more than this share of a core is not idle. One that waits uses 0.0002.
 BUSY = 0.02
 #: Each kernel would otherwise warn of sockets that only this user can use.
 QUIET = ["--log-level=ERROR"]

@@ -352,10 +352,12 @@ class Show:
     Attributes:
         url: what it printed, with the token.
         process: the server; kernels are its children.
+        temporary: the directory for its temporary files.
     """
 
     url: str
     process: subprocess.Popen[str]
+    temporary: Path
 
     def kernels(self) -> list[psutil.Process]:
         """The processes of the visitors' kernels."""
@@ -370,6 +372,8 @@ def show(tmp_path_factory):
 
     def start(*arguments: str) -> Show:
         home = tmp_path_factory.mktemp("show")
+        temporary = home / "tmp"
+        temporary.mkdir()
         log = home / "show.log"
         with log.open("w") as stderr:
             process = subprocess.Popen(
@@ -379,10 +383,10 @@ def show(tmp_path_factory):
                 stderr=stderr,
                 text=True,
                 cwd=home,
-                env=_environment(home),
+                env={**_environment(home), "TMPDIR": str(temporary)},
             )
         started.append(process)
-        return Show(_address(process, "workbench show", log), process)
+        return Show(_address(process, "workbench show", log), process, temporary)
 
     yield start
     for process in started:

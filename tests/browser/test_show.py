@@ -169,11 +169,17 @@ def test_a_visitor_has_a_kernel_and_one_too_many_waits(two_places, visitor):
     assert first.kernel != before
     assert len(two_places.kernels()) == 2
 
-    # The server takes its kernels with it.
+    # A phone says no more than that the page is hidden for good.
+    third.page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    expect(third.ended).to_be_visible(timeout=KERNEL_TIMEOUT)
+    expect(first.ended).to_be_hidden()
+
+    # The server takes its kernels with it, and all that was written.
     processes = two_places.kernels()
     two_places.process.send_signal(signal.SIGTERM)
     assert two_places.process.wait(timeout=END_TIMEOUT) == 0
     assert psutil.wait_procs(processes, timeout=END_TIMEOUT)[1] == []
+    assert list(two_places.temporary.iterdir()) == []
     expect(first.ended).to_be_visible(timeout=KERNEL_TIMEOUT)
 
 
