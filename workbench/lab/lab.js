@@ -3,7 +3,7 @@
 // and the other lab_*.js.
 
 const CALM = 1000; // ms between two pictures for those who asked for less motion
-const WIDE_ENOUGH = 900; // px
+const WIDE_ENOUGH = 1080; // px
 const TYPE = 14, TYPE_LARGE = 22; // px
 /** Regions whose text Python has escaped; each is put in place as it is. */
 const REGIONS = ["numbers", "curves", "terms", "formula", "table", "origin"];

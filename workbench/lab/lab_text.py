@@ -25,6 +25,12 @@ TOLD = (
     "variant", "temperature", "alpha", "learning_rate", "init", "data", "teacher", "steps",
     "batch_size", "match", "train_sequences", "seed",
 )  # fmt: skip
+_TRACK = (
+    "display:block;width:160px;max-width:22vw;height:12px;border:1px solid currentColor;"
+    "border-radius:3px;overflow:hidden"
+)
+_TABLE = 'style="border-collapse:collapse;font-variant-numeric:tabular-nums"'
+_CAPTION = 'style="text-align:left;font-weight:700;padding:6px 0;white-space:nowrap"'
 _CELL = 'style="text-align:right;padding:3px 12px 3px 0;white-space:nowrap"'
 _HEAD = 'style="text-align:left;padding:3px 12px 3px 0;font-weight:400;white-space:nowrap"'
 
@@ -57,7 +63,7 @@ def status(now: Moment, steps: int, words: str) -> tuple[str, str]:
 
 
 def numbers(now: Moment, headline: Headline, megabytes: float) -> str:
-    """Step, loss, headline, fidelity, speed, time left and memory, as a list of terms."""
+    """Step, loss, headline, fidelity, speed, time left and memory, in one line."""
     lines = now.course.lines if now.course else ()
     last = next((x for x in reversed(lines) if "student" in x), None)
     measured = next((x["validation"] for x in reversed(lines) if "validation" in x), None)
@@ -77,10 +83,7 @@ def numbers(now: Moment, headline: Headline, megabytes: float) -> str:
         found.append(("time left", _duration(now.seconds_left)))
     if megabytes:
         found.append(("memory", f"{megabytes:,.0f} MB"))
-    items = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in found
-    )
-    return f'<dl class="wb-numbers">{items}</dl>'
+    return escape(" · ".join(f"{name} {value}" for name, value in found))
 
 
 def curves(
@@ -114,15 +117,16 @@ def terms(now: Moment) -> str:
     """The ledger of the last logged step: each term, its weight, its course, its share."""
     lines = [x for x in (now.course.lines if now.course else ()) if x.get("ledger")]
     if not lines:
-        return '<p class="wb-faint">Whose gradient reaches the student appears here.</p>'
+        return '<p>Whose gradient reaches the student appears here.</p>'
     last = lines[-1]["ledger"]
     rows = []
     for name, entry in last.items():
         values = [x["ledger"][name]["value"] for x in lines if name in x["ledger"]]
         share = entry["share"]
         bar = (
-            f'<span class="wb-bar" role="img" aria-label="{share:.0%} of the gradient">'
-            f'<span style="width:{100 * share:.1f}%"></span></span>'
+            f'<span role="img" aria-label="{share:.0%} of the gradient" style="{_TRACK}">'
+            f'<span style="display:block;height:100%;width:{100 * share:.1f}%;'
+            f'background:{COLOURS["teacher"]}"></span></span>'
         )
         rows.append(
             f'<tr><th scope="row" {_HEAD}>{escape(name)}</th>'
@@ -131,12 +135,12 @@ def terms(now: Moment) -> str:
             f"<td>{_spark(values)}</td><td {_CELL}>{share:.1%}</td><td>{bar}</td></tr>"
         )
     return (
-        '<table class="wb-terms"><caption>The terms of the loss at step '
-        f"{lines[-1]['step']:,}: whose gradient reaches the student</caption><thead><tr>"
+        f'<div style="overflow-x:auto"><table {_TABLE}><caption {_CAPTION}>'
+        f"Whose gradient reaches the student, at step {lines[-1]['step']:,}</caption><thead><tr>"
         f'<th scope="col" {_HEAD}>term</th><th scope="col" {_CELL}>weight</th>'
         f'<th scope="col" {_CELL}>value</th><th scope="col" {_HEAD}>so far</th>'
         f'<th scope="col" {_CELL}>share</th><th scope="col"></th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -153,7 +157,8 @@ def table(now: Moment, headline: Headline) -> str:
     )
     said = "".join(f"<p>{escape(s)}</p>" for s in sentences(runs, headline))
     return (
-        '<div class="wb-scroll"><table class="wb-runs"><caption>Finished runs</caption><thead><tr>'
+        f'<div style="overflow-x:auto"><table {_TABLE}><caption {_CAPTION}>Finished runs</caption>'
+        "<thead><tr>"
         f'<th scope="col" {_HEAD}>run</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         f"{said}"
     )
@@ -200,17 +205,16 @@ def origin(config: RunConfig) -> str:
             f"{shape.width} wide), drawn from seed {config.seed}. The baseline has the same.</p>"
         )
     copies = layer_maps.copies(config.init)
-    chips = "".join(
-        f'<li><span>{i}</span> ← {"random" if layer is None or not copies else f"layer {layer}"}'
-        "</li>"
+    layers = ", ".join(
+        f"{i} ← {'random' if layer is None or not copies else layer}"
         for i, layer in enumerate(layer_map)
     )
     head = recipes.get(config.recipe).variant(config.variant).copies_head and copies
     rest = "copied from the teacher" if copies else "random"
     return (
         f"<p><strong>Student's start</strong> ({escape(config.init)}): embeddings {rest}, head "
-        f"{'copied' if head else 'random'}, layers</p><ol class='wb-origin'>{chips}</ol>"
-        "<p>The baseline has the same start.</p>"
+        f"{'copied' if head else 'random'}; the student's layers ← the teacher's: {layers}. The "
+        "baseline has the same start.</p>"
     )
 
 

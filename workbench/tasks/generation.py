@@ -22,7 +22,7 @@ from workbench.worlds import proteins
 
 GENERATED = 200
 #: Places of a held-out sequence that one can watch, and held-out sequences.
-PROBE_PLACES, PROBE_SEQUENCES = (3, 12, 24), 3
+PROBE_PLACES, PROBE_SEQUENCES = (12, 24, 3), 3
 ROW_NAMES = ("oracle", "teacher", "student", "baseline")
 
 
@@ -128,6 +128,7 @@ class Generation:
         """What follows after some residues of held-out sequences."""
         found = []
         tokens = shop.tokenizer.convert_ids_to_tokens(list(range(len(shop.tokenizer))))
+        tokens[shop.tokenizer.eos_token_id] = "end"
         for number, block in enumerate(shop.validation.tokens[:PROBE_SEQUENCES]):
             ids = torch.as_tensor(block)
             oracle = _oracle_of_tokens(block, shop.tokenizer) if shop.corpus.has_oracle else None
