@@ -131,7 +131,7 @@ def resolve(name: str) -> str:
     Raises:
         UsageError: if it is none of them, or the run cannot be read.
     """
-    from workbench.lab import page
+    from workbench.lab import knobs
 
     is_link = ";" in name or name in recipes.names()
     if not is_link and (Path(name).exists() or os.sep in name):
@@ -141,7 +141,7 @@ def resolve(name: str) -> str:
         except WorkbenchError as error:
             raise UsageError(str(error)) from error
         return str(directory)
-    page.settings(name)
+    knobs.read(name)
     return name
 
 

@@ -12,10 +12,6 @@ import psutil
 import pytest
 from playwright.sync_api import expect
 
-from workbench import models, run_directory, storage
-from workbench.config import RunConfig
-from workbench.recipes import Shape
-
 #: ms. A kernel imports torch, and three do so at once.
 KERNEL_TIMEOUT = 180_000
 #: s; only a process that does not end takes that long.
@@ -24,7 +20,7 @@ KERNEL_ID = "() => JSON.parse(document.getElementById('jupyter-config-data').tex
 #: JavaScript: what of the page's colours depends on the theme.
 COLOURS = """() => [document.body.dataset.jpThemeLight,
   getComputedStyle(document.querySelector('#rendered_cells')).backgroundColor,
-  getComputedStyle(document.querySelector('.widget-label')).color]"""
+  getComputedStyle(document.querySelector('.wblab')).color]"""
 
 
 class Visitor:
@@ -58,8 +54,13 @@ class Visitor:
 
     @property
     def start(self):
-        """The panel's button."""
-        return self.page.get_by_role("button", name="Start")
+        """The panel's button that starts a run."""
+        return self.page.get_by_role("button", name="Play", exact=True)
+
+    @property
+    def temperature(self):
+        """The box with T as a number."""
+        return self.page.get_by_role("textbox", name="Temperature T, as a number", exact=True)
 
     @property
     def ended(self):
@@ -136,8 +137,8 @@ def test_a_visitor_has_a_kernel_and_one_too_many_waits(two_places, visitor):
     second.go(f"{two_places.url}&link={quote('distilbert-pmhc;T=2;alpha=0.5')}")
     assert first.kernel != second.kernel
     expect(first.page).to_have_title("Distillation workbench: protgpt2-tiny;T=4")
-    expect(first.page.get_by_label("T =")).to_have_value("4")
-    expect(second.page.get_by_label("T =")).to_have_value("2")
+    expect(first.temperature).to_have_value("4")
+    expect(second.temperature).to_have_value("2")
     assert first.page.evaluate(COLOURS) == ["true", "rgb(255, 255, 255)", "rgba(0, 0, 0, 0.87)"]
     assert second.page.evaluate(COLOURS) == ["false", "rgb(17, 17, 17)", "rgb(255, 255, 255)"]
     processes = two_places.kernels()
@@ -150,10 +151,9 @@ def test_a_visitor_has_a_kernel_and_one_too_many_waits(two_places, visitor):
     assert two_places.kernels() == processes
 
     # The kernel lives: it answers a hand on the slider's box.
-    box = first.page.get_by_label("T =")
-    box.fill("8")
-    box.press("Tab")
-    expect(first.page.locator(".jp-OutputArea")).to_contain_text("at T=8", timeout=KERNEL_TIMEOUT)
+    first.temperature.fill("8")
+    first.temperature.press("Tab")
+    expect(first.page.locator(".wblab")).to_contain_text("at T=8", timeout=KERNEL_TIMEOUT)
 
     (left,) = (p for p in processes if second.kernel in " ".join(p.cmdline()))
     second.page.close(run_before_unload=True)
@@ -183,36 +183,13 @@ def test_a_visitor_has_a_kernel_and_one_too_many_waits(two_places, visitor):
     expect(first.ended).to_be_visible(timeout=KERNEL_TIMEOUT)
 
 
-@pytest.fixture
-def long_run(tmp_path):
-    """Directory of a run that begins at once and does not end."""
-    tokenizer = models.residue_tokenizer()
-    shape = Shape(layers=1, heads=1, width=16, positions=128, vocabulary=len(tokenizer))
-    model = models.build_causal_lm(shape, activation="gelu_pytorch_tanh", seed=0)
-    model.config.sequence_format = "plain"
-    teacher = tmp_path / "teacher"
-    with models.quiet_transformers():
-        model.save_pretrained(teacher)
-        tokenizer.save_pretrained(teacher)
-    config = RunConfig.from_recipe(
-        "protgpt2-tiny", teacher=str(teacher), steps=1_000_000, train_sequences=64,
-        validation_sequences=16, checkpoint_every=1_000_000,
-    )  # fmt: skip
-    directory = tmp_path / "run"
-    directory.mkdir()
-    storage.write_json(
-        run_directory.RunDirectory(directory).config, run_directory.described(config)
-    )
-    return directory
-
-
-def test_an_idle_kernel_is_closed_and_one_that_trains_is_not(show, visitor, long_run):
-    served = show(str(long_run), "--idle=0.5")
+def test_an_idle_kernel_is_closed_and_one_that_trains_is_not(show, visitor):
+    served = show("protgpt2-tiny;steps=1000000", "--idle=0.5")
     busy, idle = visitor(), visitor()
     busy.go(served.url)
     busy.start.click()
     steps = re.compile(r"step ([\d,]+) of 1,000,000", re.IGNORECASE)
-    said = busy.page.locator(".jp-OutputArea").first
+    said = busy.page.locator(".wblab")
     expect(said).to_contain_text(steps, timeout=KERNEL_TIMEOUT)
     (kernel,) = served.kernels()
 

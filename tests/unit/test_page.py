@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from workbench import cli, page, recipes, run_directory, storage, visitors
 from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
-from workbench.lab import RunPanel
+from workbench.lab import Lab
 from workbench.lab import page as shown_page
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -67,12 +67,12 @@ def directory(tmp_path) -> Path:
     [
         (["nosuch"], "there is no recipe 'nosuch'"),
         (["no/such/run"], "there is no run directory"),
-        (["protgpt2-tiny;T=0.1"], "T is 0.1; expected 0.25 to 50"),
+        (["protgpt2-tiny;T=0.1"], "slider goes from 0.25 to 50"),
         (["protgpt2-tiny;T=nan"], "nan"),
         (["protgpt2-tiny;alpha=2"], "alpha"),
         (["protgpt2-tiny;T=warm"], "T is 'warm'; expected a number"),
         (["protgpt2-tiny;T=4;T=5"], "T is given twice"),
-        (["protgpt2-tiny;beta=1"], "there is no setting 'beta'"),
+        (["protgpt2-tiny;beta=1"], "'beta=1' is no setting"),
         (["protgpt2-tiny;variant=nosuch"], "nosuch"),
         (["protgpt2-tiny;steps=0"], "steps is 0"),
         (["--port", "70000"], "port 70000 is not between"),
@@ -211,34 +211,38 @@ def displayed(monkeypatch):
         monkeypatch.setattr(shown_page, "display", found.append)
         shown_page.show(text)
         (one,) = found
-        if isinstance(one, RunPanel):
+        if isinstance(one, Lab):
             one.close()
         return one
 
     return show
 
 
+def temperature(panel: Lab) -> float:
+    return panel.settings.values()["temperature"]
+
+
 def test_the_panel_of_a_link(displayed):
     panel = displayed("protgpt2-tiny;T=4;alpha=0.5;variant=as-published;seed=3;steps=20")
-    now = panel.settings
-    assert (panel.recipe, now.temperature, now.alpha) == ("protgpt2-tiny", 4, 0.5)
+    now = SimpleNamespace(**panel.settings.values())
+    assert (panel.settings.recipe, now.temperature, now.alpha) == ("protgpt2-tiny", 4, 0.5)
     assert (now.variant, now.seed, now.steps) == ("as-published", 3, 20)
 
 
 def test_the_panel_of_a_run(displayed, directory):
     panel = displayed(str(directory))
-    now = panel.settings
-    assert (panel.recipe, now.temperature, now.alpha) == ("distilbert-pmhc", 3, 0.25)
+    now = SimpleNamespace(**panel.settings.values())
+    assert (panel.settings.recipe, now.temperature, now.alpha) == ("distilbert-pmhc", 3, 0.25)
     assert (now.variant, now.seed, now.steps) == ("as-coded", 5, 77)
 
 
 def test_a_visitor_may_ask_for_other_settings(displayed):
     query = "token=abc&link=" + quote("distilbert-pmhc;T=2")
     panel = displayed("protgpt2-tiny;T=4", query)
-    assert (panel.recipe, panel.settings.temperature) == ("distilbert-pmhc", 2)
+    assert (panel.settings.recipe, temperature(panel)) == ("distilbert-pmhc", 2)
     # A semicolon need not be quoted.
-    assert displayed("protgpt2-tiny", "link=protgpt2-small;T=5").settings.temperature == 5
-    assert displayed("protgpt2-tiny;T=4", "token=abc&theme=dark").settings.temperature == 4
+    assert temperature(displayed("protgpt2-tiny", "link=protgpt2-small;T=5")) == 5
+    assert temperature(displayed("protgpt2-tiny;T=4", "token=abc&theme=dark")) == 4
 
 
 @pytest.mark.parametrize(
@@ -248,7 +252,7 @@ def test_a_visitor_may_ask_for_other_settings(displayed):
         ("link=", "there is no recipe"),
         ("link=protgpt2-tiny&link=protgpt2-tiny", "more than one link"),
         ("link=" + "x" * 501, "the link has 501 characters"),
-        ("link=protgpt2-tiny;T=900", "T is 900; expected 0.25 to 50"),
+        ("link=protgpt2-tiny;T=900", "slider goes from 0.25 to 50"),
     ],
 )
 def test_a_wrong_link_is_a_sentence(displayed, query, said):

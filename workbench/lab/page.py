@@ -7,30 +7,17 @@ address, as in ``/?link=protgpt2-tiny;T=4;alpha=0.5``.
 from __future__ import annotations
 
 import html
-import inspect
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs
 
-import ipywidgets as widgets
 from IPython.display import HTML, display
 
-from workbench import run_directory
-from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
-from workbench.lab.panel import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, RunPanel
+from workbench.lab import knobs
+from workbench.lab.lab import Lab
 
 LONGEST_LINK = 500  # characters; it is quoted in a sentence where it is wrong
-#: What may stand after the recipe's name: the option of `RunPanel`, and how it is read.
-_SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "T": ("temperature", float),
-    "alpha": ("alpha", float),
-    "variant": ("variant", str),
-    "seed": ("seed", int),
-    "steps": ("steps", int),
-}
 
 
 def show(text: str) -> None:
@@ -42,55 +29,23 @@ def show(text: str) -> None:
     try:
         link = asked(os.environ.get("QUERY_STRING", ""))
         if link is not None:
-            settings(link)  # raises for anything but a permalink: visitors open no directory
+            knobs.read(link)  # raises for anything but a permalink: visitors open no directory
         shown = panel_for(text if link is None else link)
     except WorkbenchError as error:
         shown = HTML(f'<p role="alert" class="workbench-alert">{html.escape(str(error))}</p>')
     display(shown)
 
 
-def panel_for(text: str) -> widgets.Widget:
+def panel_for(text: str) -> Lab:
     """The panel for a recipe's name, a permalink or the absolute path of a run directory.
 
     Raises:
         WorkbenchError: if there is no such recipe or run, or a setting is out of range.
     """
-    if not Path(text).is_absolute():
-        return RunPanel(**settings(text))
-    config = run_directory.load_config(run_directory.RunDirectory(Path(text)))
-    taken = inspect.signature(RunConfig.from_recipe).parameters.keys() - {"name"}
-    return RunPanel(config.recipe, **{name: getattr(config, name) for name in taken})
-
-
-def settings(permalink: str) -> dict[str, Any]:
-    """Read ``protgpt2-tiny;T=4;alpha=0.5;variant=as-coded;seed=1;steps=400``.
-
-    Returns:
-        Options of `RunPanel`: ``recipe`` and those that are given.
-
-    Raises:
-        UsageError: if there is no such recipe or setting, or a value is out of range.
-    """
-    recipe, *parts = permalink.split(";")
-    found: dict[str, Any] = {}
-    for part in parts:
-        key, _, value = part.partition("=")
-        if key not in _SETTINGS:
-            raise UsageError(f"there is no setting {key!r}; expected {', '.join(_SETTINGS)}")
-        option, read = _SETTINGS[key]
-        if option in found:
-            raise UsageError(f"{key} is given twice")
-        try:
-            found[option] = read(value)
-        except ValueError as error:
-            raise UsageError(f"{key} is {value!r}; expected a number") from error
-    config = RunConfig.from_recipe(recipe, **found)
-    if not LOWEST_TEMPERATURE <= config.temperature <= HIGHEST_TEMPERATURE:
-        raise UsageError(
-            f"T is {config.temperature:g}; expected {LOWEST_TEMPERATURE:g} to "
-            f"{HIGHEST_TEMPERATURE:g}"
-        )
-    return {"recipe": recipe, **found}
+    if Path(text).is_absolute():
+        return Lab.follow(text)
+    # Whoever opens the page sits at another desk: no file of this machine is for them.
+    return Lab(text, private=True)
 
 
 def asked(query: str) -> str | None:
