@@ -139,7 +139,7 @@ def test_a_visitor_has_a_kernel_and_one_too_many_waits(two_places, visitor):
     expect(first.page).to_have_title("Distillation workbench: protgpt2-tiny;T=4")
     expect(first.temperature).to_have_value("4")
     expect(second.temperature).to_have_value("2")
-    assert first.page.evaluate(COLOURS) == ["true", "rgb(255, 255, 255)", "rgba(0, 0, 0, 0.87)"]
+    assert first.page.evaluate(COLOURS) == ["true", "rgb(255, 255, 255)", "rgb(0, 0, 0)"]
     assert second.page.evaluate(COLOURS) == ["false", "rgb(17, 17, 17)", "rgb(255, 255, 255)"]
     processes = two_places.kernels()
     assert len(processes) == 2
