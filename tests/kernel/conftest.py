@@ -1,0 +1,3 @@
+"""What the tests with a real kernel share."""
+
+from kernel_page import page as page
