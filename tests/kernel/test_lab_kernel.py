@@ -57,7 +57,9 @@ def test_the_lab_lives_while_a_run_goes_on(page, front_end):
     page.until(lambda: busy in page.finished)
 
     # An interrupt is for the cell, not for the training.
-    page.send("import time; time.sleep(60)")
+    page.send("print('asleep', flush=True); time.sleep(60)")
+    page.until(lambda: "stream" in page.outputs)
+    del page.outputs["stream"]
     os.kill(page.kernel, signal.SIGINT)
     page.until(lambda: "error" in page.outputs)
     assert "KeyboardInterrupt" in page.outputs.pop("error")[0]
