@@ -34,7 +34,7 @@ _EXPORTS = {
     "teach": "workbench.teachers",
     "RunConfig": "workbench.config",
     "Distiller": "workbench.distiller",
-    "Lab": "workbench.lab.lab",
+    "Lab": "workbench.lab.live.lab",
     "replay": "workbench.runs",
     "WorkbenchError": "workbench.errors",
 }

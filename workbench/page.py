@@ -131,7 +131,7 @@ def resolve(name: str) -> str:
     Raises:
         UsageError: if it is none of them, or the run cannot be read.
     """
-    from workbench.lab import knobs
+    from workbench.lab.live import knobs
 
     is_link = ";" in name or name in recipes.names()
     if not is_link and (Path(name).exists() or os.sep in name):
@@ -155,7 +155,7 @@ def write_notebook(directory: Path, name: str, shown: str) -> Path:
     """
     import nbformat
 
-    cell = nbformat.v4.new_code_cell(f"from workbench.lab import page\npage.show({shown!r})")
+    cell = nbformat.v4.new_code_cell(f"from workbench.lab.live import page\npage.show({shown!r})")
     kernel = {"name": server.KERNEL, "display_name": "Python 3", "language": "python"}
     title = f"Distillation workbench: {Path(name).name if Path(shown).is_absolute() else name}"
     metadata = {"kernelspec": kernel, "title": title}

@@ -29,7 +29,7 @@ from voila.app import Voila
 from voila.tornado.handler import TornadoVoilaHandler
 
 #: Our page.html and error pages, looked for before Voilà's own, which load fonts from a CDN.
-TEMPLATES = Path(__file__).parent / "lab" / "voila"
+TEMPLATES = Path(__file__).parent / "lab" / "live" / "voila"
 #: What draws widgets; other JupyterLab extensions of the machine have no place on the page.
 EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8",
               "anywidget"]  # fmt: skip

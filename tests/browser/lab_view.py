@@ -9,8 +9,8 @@ import anywidget
 import numpy as np
 import traitlets
 
-from workbench.lab import markup, svg
-from workbench.lab.lab import Lab
+from workbench.lab import svg
+from workbench.lab.live.lab import Lab
 from workbench.plots import COLOURS
 from workbench.worlds import proteins
 
@@ -141,9 +141,8 @@ def canned() -> dict[str, Any]:
         },
         "_values": values(),
         "_status": status(),
-        "_formula": markup.formula(
-            "0.5 · CE(student, label) + 0.5 · 2² · KL(teacher‖student) at T = 2"
-        ),
+        "_formula": "<div>The next run minimises <strong>0.5 · CE(student, label) + "
+        "0.5 · 2² · KL(teacher‖student) at T = 2</strong></div>",
         "_numbers": "<div>step 120 of 400 · loss 2.31 · perplexity 9.87 · 6 s left</div>",
         "_curves": curves(120),
         "_terms": terms(),

@@ -24,9 +24,10 @@ from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Page, expect
 
-from workbench.lab import Explorer, examples
-from workbench.lab.explorer import MODULE
-from workbench.lab.presets import PRESETS, State, format_state, parse_state
+from workbench.lab import Explorer
+from workbench.lab.explore import examples
+from workbench.lab.explore.explorer import MODULE
+from workbench.lab.explore.presets import PRESETS, State, format_state, parse_state
 
 CASES = 200
 DIRECTIONS = ("forward", "reverse", "jensen-shannon")

@@ -18,7 +18,8 @@ from playwright.sync_api import Page, expect
 
 from workbench import layer_maps
 from workbench.errors import UsageError
-from workbench.lab import LayerMapEditor, layer_editor, layer_editor_svg
+from workbench.lab import LayerMapEditor
+from workbench.lab.layers import layer_editor, layer_editor_svg
 from workbench.recipes import Shape
 
 #: Renders the module with a stand-in for the widget's model.

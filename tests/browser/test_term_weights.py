@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from workbench.lab.term_weights import TermWeights
+from workbench.lab.terms.term_weights import TermWeights
 
 #: Renders the module with a stand-in for the widget's model.
 RENDER = """async ({module, css, traits}) => {

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from workbench import plots
+from workbench.config import RunConfig
 from workbench.headline import F1, PERPLEXITY
-from workbench.lab import markup, svg
-from workbench.lab.worker import Run, Settings
+from workbench.lab import svg
+from workbench.lab.live import wording
+from workbench.lab.live.engine import Course, Moment
 from workbench.plots import binding
 
 SCORES = {"accuracy": 0.8, "f1": 0.8, "auc": 0.9, "matthews": 0.6, "calibration_error": 0.02}
@@ -148,14 +150,16 @@ def test_a_chart_of_f1_is_linear_and_says_that_higher_is_better():
     ("headline", "word", "best"), [(F1, "highest", 0.9), (PERPLEXITY, "lowest", 0.8)]
 )
 def test_the_best_of_finished_runs_is_bold(headline, word, best):
-    finished = [
-        Run(i, Settings(2, 0.5, "corrected", 0, 5), headline=headline, results={
+    finished = tuple(
+        Course(i, RunConfig.from_recipe("protgpt2-tiny", seed=i), results={
             "student": {headline.key: value, "kl_to_teacher": None, "agreement": None},
             "baseline": {headline.key: 0.85}, "seconds": 1.0,
         })
         for i, value in enumerate((0.8, 0.9), start=1)
-    ]  # fmt: skip
-    page = markup.table(finished)
+    )  # fmt: skip
+    page = wording.table(Moment(earlier=finished), headline)
     assert f"the {word} {headline.name} is bold" in page
-    bold = [cell for cell in page.split("<td") if "font-weight:700" in cell]
-    assert len(bold) == 1 and f"{best:.3f}" in bold[0]
+    bold = [cell for cell in page.split("<td")[1:] if "<strong>" in cell]
+    assert len(bold) == 1 and headline.write(best) in bold[0]
+    assert page.count(">–<") == 4
+    assert page.count('scope="row"') == 2

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import UsageError, WorkbenchError
-from workbench.lab import Explorer, examples, explorer, explorer_svg, presets, registry
-from workbench.lab.presets import PRESETS, State, change_state, format_state, parse_state
+from workbench.lab import Explorer, registry
+from workbench.lab.explore import examples, explorer, explorer_svg, presets
+from workbench.lab.explore.presets import PRESETS, State, change_state, format_state, parse_state
 from workbench.objective import Counts, Objective, SoftTerm, TeacherSignal
 from workbench.worlds import proteins
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gc
 import json
+import subprocess
+import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from workbench import run_directory, runs, runtime
+from workbench import checkpoints, run_directory, runs, runtime
 from workbench.errors import UsageError, WorkbenchError
-from workbench.lab import Lab, Question, knobs, registry
-from workbench.lab.engine import Plateau
+from workbench.lab import Lab, Question, registry
+from workbench.lab.live import knobs
+from workbench.lab.live.engine import Plateau
 from workbench.progress import Silent
 from workbench.tasks import generation
 
@@ -64,8 +68,6 @@ def said(lab: Lab, *messages: dict) -> Lab:
 
 
 def directory(lab: Lab) -> run_directory.RunDirectory:
-    from pathlib import Path
-
     return run_directory.RunDirectory(Path(lab.engine.moment.course.directory))
 
 
@@ -475,3 +477,27 @@ def test_closing_twice_is_once_and_keeps_the_last_picture(make):
     lab.close()
     assert lab.state in ("closed", "paused")
     assert "<svg" in lab.static()
+
+
+def test_nothing_runs_before_it_is_needed(make):
+    before = set(threading.enumerate())
+    lab = make()
+    assert set(threading.enumerate()) == before
+    assert lab.state == "new" and "protgpt2-tiny" in repr(lab)
+
+
+def test_the_end_of_the_interpreter_waits_for_the_step(tiny_teacher, tmp_path):
+    """Otherwise torch aborts the process, and the checkpoint is not written."""
+    program = f"""
+import time
+from workbench import Lab
+lab = Lab("protgpt2-tiny", steps=100_000, teacher={str(tiny_teacher)!r}, train_sequences=120,
+          validation_sequences=24, batch_size=12, directory={str(tmp_path)!r})
+lab.play()
+while lab.engine.moment.step < 3:
+    time.sleep(0.05)
+"""
+    repository = Path(runs.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE, cwd=repository)
+    (run,) = tmp_path.iterdir()
+    assert checkpoints.step_of(run_directory.RunDirectory(run)) >= 3

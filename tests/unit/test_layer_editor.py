@@ -15,7 +15,8 @@ from transformers import BertConfig, BertForMaskedLM
 
 from workbench import layer_maps, models, recipes
 from workbench.errors import UsageError, WorkbenchError
-from workbench.lab import LayerMapEditor, anatomy, layer_editor, layer_editor_svg, registry
+from workbench.lab import LayerMapEditor, registry
+from workbench.lab.layers import anatomy, layer_editor, layer_editor_svg
 from workbench.recipes import Shape
 
 SVG = "{http://www.w3.org/2000/svg}"

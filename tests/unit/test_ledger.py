@@ -10,7 +10,7 @@ import pytest
 from workbench import workshop
 from workbench.config import RunConfig
 from workbench.lab import Ledger, registry
-from workbench.lab.ledger import Page, picture
+from workbench.lab.terms.ledger import Page, picture
 from workbench.objective import LedgerEntry
 from workbench.progress import Silent
 

@@ -21,7 +21,7 @@ from workbench import cli, page, recipes, run_directory, storage, visitors
 from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
 from workbench.lab import Lab
-from workbench.lab import page as shown_page
+from workbench.lab.live import page as shown_page
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PATIENCE = 30.0  # s; only something broken takes that long

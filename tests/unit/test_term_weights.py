@@ -15,8 +15,9 @@ import pytest
 from workbench import export, masked_lm, masked_teachers, recipes, workshop
 from workbench.config import RunConfig
 from workbench.errors import UsageError
-from workbench.lab import registry, term_weights, weigh_terms
-from workbench.lab.term_weights import TermWeights, shares
+from workbench.lab import registry, weigh_terms
+from workbench.lab.terms import term_weights
+from workbench.lab.terms.term_weights import TermWeights, shares
 from workbench.progress import Silent
 from workbench.recipes import Shape
 

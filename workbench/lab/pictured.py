@@ -19,7 +19,7 @@ from workbench.lab.publisher import Publisher
 
 
 def text_of(*names: str) -> str:
-    """Files beside this one, joined: a widget's script or style as one text.
+    """Files below this folder, joined: a widget's script or style as one text.
 
     A text and not a path: a path would be watched by a thread that keeps every widget alive
     (anywidget issue 929).

@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench import events, run_directory, storage
 from workbench.errors import WorkbenchError
-from workbench.lab.engine import Course, Moment
+from workbench.lab.live.engine import Course, Moment
 from workbench.run_directory import RunDirectory
 
 #: Seconds between two looks at the directory.

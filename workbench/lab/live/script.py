@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.events import WEIGHT
-from workbench.lab.engine import Course
-from workbench.lab.knobs import Settings
+from workbench.lab.live.engine import Course
+from workbench.lab.live.knobs import Settings
 
 
 def source(settings: Settings, course: Course | None) -> str:

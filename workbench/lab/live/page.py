@@ -14,8 +14,8 @@ from urllib.parse import parse_qs
 from IPython.display import HTML, display
 
 from workbench.errors import UsageError, WorkbenchError
-from workbench.lab import knobs
-from workbench.lab.lab import Lab
+from workbench.lab.live import knobs
+from workbench.lab.live.lab import Lab
 
 LONGEST_LINK = 500  # characters; it is quoted in a sentence where it is wrong
 

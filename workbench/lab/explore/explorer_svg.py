@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from workbench.lab.examples import Example
-from workbench.lab.presets import State
+from workbench.lab.explore.examples import Example
+from workbench.lab.explore.presets import State
 from workbench.lab.svg import FAINT_INK, FONT, GRID, INK, draw_line, draw_text, escape
 from workbench.plots import COLOURS
 

@@ -20,8 +20,9 @@ import traitlets
 
 from workbench import layer_maps
 from workbench.errors import UsageError
-from workbench.lab import layer_editor_svg, registry
-from workbench.lab.anatomy import Anatomy, Share, account, describe, examine
+from workbench.lab import registry
+from workbench.lab.layers import layer_editor_svg
+from workbench.lab.layers.anatomy import Anatomy, Share, account, describe, examine
 from workbench.lab.pictured import Pictured, text_of
 from workbench.layer_maps import LayerMap
 
@@ -73,8 +74,8 @@ class LayerMapEditor(Pictured):
         name: name of the editor.
     """
 
-    _esm = text_of("elements.js", "layer_editor.js")
-    _css = text_of("layer_editor.css")
+    _esm = text_of("elements.js", "layers/layer_editor.js")
+    _css = text_of("layers/layer_editor.css")
 
     text = traitlets.Unicode("").tag(sync=True)
     _teacher = traitlets.Dict().tag(sync=True)

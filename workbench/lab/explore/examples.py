@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench import losses, models
 from workbench.errors import UsageError
-from workbench.lab.presets import FIRST_POSITION, State, check_sequence
+from workbench.lab.explore.presets import FIRST_POSITION, State, check_sequence
 from workbench.worlds import proteins
 
 #: Sequences of a batch, as the recipes have it; the reduction "sum" counts them.

@@ -10,7 +10,7 @@ from workbench.lab.svg import FAINT_INK, FONT, INK, draw_text, escape
 from workbench.plots import COLOURS
 
 if TYPE_CHECKING:
-    from workbench.lab.term_weights import Pull
+    from workbench.lab.terms.term_weights import Pull
 
 WIDTH, LEFT = 920, 150
 BAR = WIDTH - LEFT - 4

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from workbench.errors import UsageError
-from workbench.lab.explorer import Explorer
-from workbench.lab.presets import format_state, parse_state
+from workbench.lab.explore.explorer import Explorer
+from workbench.lab.explore.presets import format_state, parse_state
 from workbench.worlds import biomedical
 from workbench.worlds.biomedical import MASK
 

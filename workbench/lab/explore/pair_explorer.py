@@ -8,7 +8,7 @@ import numpy as np
 
 from workbench import binding, corpora, pairs
 from workbench.classifiers import CLASSES
-from workbench.lab.explorer import Explorer
+from workbench.lab.explore.explorer import Explorer
 from workbench.worlds import peptides
 from workbench.worlds.peptides import Record
 

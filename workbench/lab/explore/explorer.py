@@ -17,10 +17,10 @@ from typing import Any
 import traitlets
 
 from workbench.errors import UsageError, WorkbenchError
-from workbench.lab import explorer_svg, registry
-from workbench.lab.examples import SEQUENCES, Example, Pair, figures, given
-from workbench.lab.pictured import Pictured, text_of
-from workbench.lab.presets import (
+from workbench.lab import registry
+from workbench.lab.explore import explorer_svg
+from workbench.lab.explore.examples import SEQUENCES, Example, Pair, figures, given
+from workbench.lab.explore.presets import (
     HIGHEST_TEMPERATURE,
     LARGEST_LOGIT,
     LOWEST_TEMPERATURE,
@@ -31,10 +31,13 @@ from workbench.lab.presets import (
     format_state,
     parse_state,
 )
+from workbench.lab.pictured import Pictured, text_of
 from workbench.worlds.proteins import AMINO_ACIDS
 
 #: One ES module: elements, mathematics, state strings, what is seen.
-MODULE = text_of("elements.js", "explorer_charts.js", "distillation.js", "state.js", "explorer.js")
+MODULE = text_of(
+    "elements.js", "explorer_charts.js", "distillation.js", "state.js", "explore/explorer.js"
+)  # fmt: skip
 log = logging.getLogger(__name__)
 
 
@@ -61,7 +64,7 @@ class Explorer(Pictured):
     """
 
     _esm = MODULE
-    _css = text_of("explorer.css")
+    _css = text_of("explore/explorer.css")
 
     state = traitlets.Unicode("").tag(sync=True)
     _example = traitlets.Dict().tag(sync=True)

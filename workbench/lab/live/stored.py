@@ -1,6 +1,6 @@
 """A finished run of each recipe that is shown before anything is loaded.
 
-Made by ``python -m workbench.lab.stored NAME…`` (all recipes of the classroom without names),
+Made by ``python -m workbench.lab.live.stored NAME…`` (all recipes of the classroom without names),
 which trains each with its own settings; machine and date stand in the file.
 """
 
@@ -18,11 +18,11 @@ import numpy as np
 
 from workbench import recipes, storage
 from workbench.config import RunConfig
-from workbench.lab.engine import Course, Engine, Look
+from workbench.lab.live.engine import Course, Engine, Look
 from workbench.probes import Probe
 from workbench.run_directory import RunDirectory
 
-PLACE = Path(__file__).parents[2] / "data" / "labs"
+PLACE = Path(__file__).parents[3] / "data" / "labs"
 #: Recipes with a stored run; the others take longer than a classroom has.
 NAMES = ("protgpt2-tiny", "distilbert-pmhc", "distilbiobert", "tinybiobert", "compactbiobert")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workbench import layer_maps
-from workbench.lab.anatomy import Anatomy, account, compare, describe
+from workbench.lab.layers.anatomy import Anatomy, account, compare, describe
 from workbench.lab.svg import FAINT_INK, FONT, INK, draw_line, draw_text, escape
 from workbench.layer_maps import LayerMap
 from workbench.plots import COLOURS

@@ -24,9 +24,10 @@ import traitlets
 from workbench import recipes, workshop
 from workbench.config import RunConfig
 from workbench.errors import UsageError
-from workbench.lab import registry, term_weights_svg
-from workbench.lab.panel import LARGEST_WEIGHT
+from workbench.lab import registry
+from workbench.lab.live.knobs import LARGEST_WEIGHT
 from workbench.lab.pictured import Pictured, text_of
+from workbench.lab.terms import term_weights_svg
 from workbench.objective import Objective
 from workbench.progress import Silent
 
@@ -153,8 +154,8 @@ class TermWeights(Pictured):
         name: name of the widget.
     """
 
-    _esm = text_of("elements.js", "explorer_charts.js", "term_weights.js")
-    _css = text_of("term_weights.css")
+    _esm = text_of("elements.js", "explorer_charts.js", "terms/term_weights.js")
+    _css = text_of("terms/term_weights.css")
 
     state = traitlets.Dict().tag(sync=True)
     _variants = traitlets.Dict().tag(sync=True)

@@ -14,8 +14,8 @@ from workbench import layer_maps, recipes, verdicts
 from workbench.config import RunConfig
 from workbench.events import WEIGHT
 from workbench.headline import Headline
-from workbench.lab.engine import Course, Moment
-from workbench.lab.knobs import SHORT
+from workbench.lab.live.engine import Course, Moment
+from workbench.lab.live.knobs import SHORT
 from workbench.lab.svg import Band, Ghost, escape, learning_chart
 from workbench.plots import COLOURS
 from workbench.verdicts import Verdict
@@ -155,9 +155,12 @@ def table(now: Moment, headline: Headline) -> str:
         f'<th scope="col" {_CELL}>{escape(n)}</th>'
         for n in (f"student {headline.name}", "without teacher", "KL to teacher", "agreement", "s")
     )
+    most = headline.better.replace("er", "est")
     said = "".join(f"<p>{escape(s)}</p>" for s in sentences(runs, headline))
     return (
-        f'<div style="overflow-x:auto"><table {_TABLE}><caption {_CAPTION}>Finished runs</caption>'
+        f'<div style="overflow-x:auto"><table {_TABLE}><caption {_CAPTION}>Finished runs'
+        f'<span style="font-weight:400"> · the {most} {escape(headline.name)} is bold</span>'
+        "</caption>"
         "<thead><tr>"
         f'<th scope="col" {_HEAD}>run</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         f"{said}"

@@ -21,10 +21,11 @@ from workbench import run_directory, tasks
 from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
 from workbench.events import WEIGHT
-from workbench.lab import knobs, lab_text, registry, script, stored
-from workbench.lab.engine import Course, Engine, Moment, Plateau
-from workbench.lab.follower import Follower
-from workbench.lab.knobs import LIVE, ON_RESET, PRESETS, Settings
+from workbench.lab import registry
+from workbench.lab.live import knobs, script, stored, wording
+from workbench.lab.live.engine import Course, Engine, Moment, Plateau
+from workbench.lab.live.follower import Follower
+from workbench.lab.live.knobs import LIVE, ON_RESET, PRESETS, Settings
 from workbench.lab.pictured import Pictured, text_of
 from workbench.lab.svg import escape
 
@@ -47,8 +48,8 @@ _BEGINS = {"play", "step", "steps", "seeds"}
 #: Settings that a page for visitors does not take from them: they name files of this machine.
 PRIVATE = ("data", "init")
 _JS = (
-    "elements.js", "state.js", "distillation.js", "explorer_charts.js", "lab_wire.js",
-    "lab_status.js", "lab_controls.js", "lab_transport.js", "lab_probe.js", "lab.js",
+    "elements.js", "state.js", "distillation.js", "explorer_charts.js",
+    *(f"live/{name}.js" for name in ("wire", "status", "controls", "transport", "probe", "lab")),
 )  # fmt: skip
 
 
@@ -99,7 +100,7 @@ class Lab(Pictured):
 
     Args:
         link: a recipe's name, or a link with settings, such as
-            ``protgpt2-tiny;T=4;alpha=0.5;hide=seed``; see `workbench.lab.knobs`.
+            ``protgpt2-tiny;T=4;alpha=0.5;hide=seed``; see `workbench.lab.live.knobs`.
         directory: where run directories are made; by default ``runs/`` here.
         question: to be answered before the first Play.
         plateau: end a run where its held-out figure no longer gets better.
@@ -137,7 +138,7 @@ class Lab(Pictured):
     _presenter = traitlets.Bool(False).tag(sync=True)
 
     _esm = text_of(*_JS)
-    _css = text_of("lab.css")
+    _css = text_of("live/lab.css")
 
     def __init__(
         self,
@@ -319,7 +320,7 @@ class Lab(Pictured):
 
     @property
     def state(self) -> str:
-        """One of `workbench.lab.engine.State`."""
+        """One of `workbench.lab.live.engine.State`."""
         return self.engine.moment.state
 
     @property
@@ -353,7 +354,7 @@ class Lab(Pictured):
     def static(self) -> str:
         """The panel as it is now, as HTML without scripts."""
         course = self.engine.moment.course
-        title = lab_text.named(course.config) if course else self.settings.recipe
+        title = wording.named(course.config) if course else self.settings.recipe
         style = "font-family:system-ui,sans-serif;font-size:14px;line-height:1.45;max-width:960px"
         parts = (self._formula, self._numbers, self._curves, self._terms, self._table, self._origin)
         return (
@@ -496,7 +497,7 @@ class Lab(Pictured):
             answer, example = self._answer, self._example
         config, values = settings.config(), settings.values()
         course = now.course
-        title, sentence = lab_text.status(now, config.steps, self._words(values))
+        title, sentence = wording.status(now, config.steps, self._words(values))
         if course is not None and course.number == 0:
             sentence += f" Shown until then: a stored run ({self._stored[2]})."
         traits = {
@@ -512,17 +513,17 @@ class Lab(Pictured):
                 "allowed": self._allowed(now, answer), "kept": list(now.kept), "step": now.step,
                 "steps": course.config.steps if course else config.steps,
                 "pins": [
-                    {"id": n, "label": lab_text.difference(c, course)} for n, c in pins.items()
+                    {"id": n, "label": wording.difference(c, course)} for n, c in pins.items()
                 ],
             },
-            "_formula": lab_text.formula(config, values),
-            "_numbers": lab_text.numbers(now, self._headline, _megabytes()),
-            "_curves": lab_text.curves(
+            "_formula": wording.formula(config, values),
+            "_numbers": wording.numbers(now, self._headline, _megabytes()),
+            "_curves": wording.curves(
                 now, list(pins.values()), self._references, self._headline
             ),
-            "_terms": lab_text.terms(now),
-            "_table": lab_text.table(now, self._headline),
-            "_origin": lab_text.origin(config),
+            "_terms": wording.terms(now),
+            "_table": wording.table(now, self._headline),
+            "_origin": wording.origin(config),
             "_link": settings.link(),
             "_script": script.source(settings, course),
         }  # fmt: skip

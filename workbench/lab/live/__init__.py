@@ -1,0 +1,1 @@
+"""The Lab: training that is watched, steered, taken back and compared, in one panel."""

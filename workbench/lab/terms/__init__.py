@@ -1,0 +1,1 @@
+"""What each term of a loss contributes: its weight, its gradient, its share."""
