@@ -102,6 +102,13 @@ def distill(
             "0,2,4,6; by default as the recipe says."
         ),
     ] = None,
+    size: Annotated[
+        str,
+        typer.Option(
+            help="Layers of the student, such as 3, or layers and width, such as 3x96; by default "
+            "as the recipe says."
+        ),
+    ] = "",
     match: Annotated[
         str | None,
         typer.Option(
@@ -128,8 +135,9 @@ def distill(
     results = runs.distill(
         name, run, variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
         seed=seed, teacher=teacher, data=data, column=column, alleles=alleles, init=init,
-        match=match, weights=_weights(weight), whole_words=whole_words, batch_size=batch_size,
-        learning_rate=learning_rate, cached=cached, checkpoint_every=checkpoint_every,
+        size=size, match=match, weights=_weights(weight), whole_words=whole_words,
+        batch_size=batch_size, learning_rate=learning_rate, cached=cached,
+        checkpoint_every=checkpoint_every,
     )  # fmt: skip
     _print_results(results, as_json)
 

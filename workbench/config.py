@@ -6,10 +6,12 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from workbench import layer_maps, losses, recipes
+from workbench import layer_maps, losses, recipes, student_size
 from workbench.errors import UsageError, WorkbenchError
 
 SEED_LIMIT = 2**32
+#: Fields that runs of an earlier day do not have, and what they were then.
+_LATER = {"size": ""}
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class RunConfig:
         whole_words: hide all pieces of a word or none, where words are hidden.
         init: how the student starts: ``random``, or a layer map as `layer_maps.parse` reads it.
             With a map the student is as wide as its teacher, with as many layers as the map has.
+        size: of the student instead of the recipe's, as `student_size.parse` reads it; empty
+            for the recipe's.
         batch_size: sequences a step.
         learning_rate: peak.
         warmup: steps.
@@ -61,6 +65,7 @@ class RunConfig:
     weights: dict[str, float] | None
     whole_words: bool
     init: str
+    size: str
     batch_size: int
     learning_rate: float
     warmup: int
@@ -81,7 +86,8 @@ class RunConfig:
             losses.check_alpha(self.alpha)
         except ValueError as error:
             raise UsageError(str(error)) from error
-        layer_maps.check(self.init)
+        layer_maps.check(self.start)
+        student_size.resize(recipe.scale(self.scale).student, self.size)
         terms = recipe.variant(self.variant).objective.terms()
         for name, weight in (self.weights or {}).items():
             if name not in terms:
@@ -113,6 +119,11 @@ class RunConfig:
                 f"learning_rate is {self.learning_rate}; expected a finite number above 0"
             )
 
+    @property
+    def start(self) -> str:
+        """How the student starts, with its number of layers where a map and a size are given."""
+        return student_size.start(self.init, self.size)
+
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         return asdict(self)
@@ -121,6 +132,7 @@ class RunConfig:
     def from_json(cls, values: dict[str, Any]) -> RunConfig:
         """From `to_json`; WorkbenchError if fields are missing or unknown."""
         known = {f.name for f in fields(cls)}
+        values = _LATER | values
         if set(values) != known:
             odd = ", ".join(sorted(known ^ set(values)))
             raise WorkbenchError(
@@ -148,6 +160,7 @@ class RunConfig:
         weights: dict[str, float] | None = None,
         whole_words: bool = False,
         init: str | None = None,
+        size: str | int = "",
         batch_size: int | None = None,
         learning_rate: float | None = None,
         train_sequences: int | None = None,
@@ -182,6 +195,7 @@ class RunConfig:
             weights=dict(weights) if weights else None,
             whole_words=whole_words,
             init=recipe.init if init is None else init,
+            size=str(size),
             batch_size=own.batch_size if batch_size is None else batch_size,
             learning_rate=own.learning_rate if learning_rate is None else float(learning_rate),
             warmup=min(own.warmup, max(1, steps) // 5),

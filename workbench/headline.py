@@ -33,3 +33,5 @@ class Headline:
 
 PERPLEXITY = Headline("perplexity", "perplexity", "lower", 2)
 F1 = Headline("f1", "F1", "higher", 3)
+#: By what transformers calls the task.
+BY_TASK = {"text-generation": PERPLEXITY, "fill-mask": PERPLEXITY, "text-classification": F1}

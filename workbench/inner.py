@@ -1,8 +1,9 @@
 """Inside the models: hidden states and attention of a student against those of its teacher.
 
-A term names, as data, which teacher layer each student layer is held against (a layer map, as
-`layer_maps` reads it) and how they are compared. What has to be learned for that, projections
-between different widths, belongs to the training and not to the student: a `Matcher` holds it.
+A term (`workbench.terms`) names, as data, which teacher layer each student layer is held
+against (a layer map, as `layer_maps` reads it) and how they are compared. What has to be
+learned for that, projections between different widths, belongs to the training and not to the
+student: a `Matcher` holds it.
 
 Padding never counts. Every mean is over real tokens, or over pairs of real tokens of one row.
 """
@@ -13,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,59 +22,13 @@ from torch import Tensor, nn
 from workbench import layer_maps, losses
 from workbench.errors import UsageError, WorkbenchError
 from workbench.initialisation import layer_list
+from workbench.terms import AttentionOperand, AttentionTerm, HiddenTerm
 
 if TYPE_CHECKING:
     from workbench.objective import Counts, Objective
 
-#: What is taken of attention: softmax over the keys, or QKᵀ/√d before it.
-AttentionOperand = Literal["probabilities", "scores"]
 #: Pairs of layers (student's, teacher's); of hidden states 0 is the output of the embeddings.
 Pairs = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class HiddenTerm:
-    """Hidden states, layer by layer: the sum over pairs of layers of a mean over real tokens.
-
-    Attributes:
-        layers: teacher layer for each student layer, a map or its name (`layer_maps.parse`).
-        embeddings: compare what comes out of the embeddings, too.
-        measure: "cosine" is 1 − cos; "mse" the mean squared difference of the entries.
-        projection: a learned linear map from the student's width to the teacher's: None, one
-            "shared" by all pairs, or one for "each".
-        weight: of the term.
-    """
-
-    layers: str
-    embeddings: bool = False
-    measure: Literal["cosine", "mse"] = "cosine"
-    projection: Literal["shared", "each"] | None = None
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class AttentionTerm:
-    """Attention maps, layer by layer and head by head: the sum over pairs of layers of a mean.
-
-    Attributes:
-        layers: teacher layer for each student layer, a map or its name.
-        measure: "kl" is KL(teacher‖student) of a query's distribution over the keys, mean over
-            heads and queries; "mse" the squared difference, mean over heads, queries and keys.
-        operand: what is compared; "kl" needs probabilities.
-        averaged_over_keys: divide a query's KL by the number of its keys once more, which
-            ``KLDivLoss("mean")`` does: up to 256 times weaker in texts of 256 tokens.
-        weight: of the term.
-    """
-
-    layers: str
-    measure: Literal["kl", "mse"] = "kl"
-    operand: AttentionOperand = "probabilities"
-    averaged_over_keys: bool = False
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.measure == "kl" and self.operand != "probabilities":
-            raise ValueError("a KL of attention needs probabilities, not scores")
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ student logits z, temperature T, p = softmax(v/T), q = softmax(z/T).
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from workbench.lazily import functional, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Direction = Literal["forward", "reverse", "jensen-shannon"]
 Reduction = Literal["token-mean", "batchmean", "element-mean", "sum"]

@@ -15,17 +15,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-from torch.utils.checkpoint import checkpoint
-
 from workbench import losses
 from workbench.errors import WorkbenchError
-from workbench.inner import AttentionTerm, HiddenTerm, Seen
+from workbench.lazily import torch
 from workbench.losses import Direction, Reduction
+from workbench.terms import AttentionTerm, HiddenTerm
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from workbench.corpora import Batch
+    from workbench.inner import Seen
 
 #: Largest [rows, vocabulary] block of logits held at once, in numbers (64 Mi × 4 B = 256 MiB).
 CHUNK_NUMBERS = 64 * 2**20
@@ -345,6 +345,8 @@ class Objective:
             if len(chunks) == 1 or not hidden.requires_grad:
                 parts = part(hidden[rows])
             else:
+                from torch.utils.checkpoint import checkpoint
+
                 parts = checkpoint(part, hidden[rows], use_reentrant=False)
             for name, value in zip(self.terms(), parts, strict=False):
                 totals[name] = totals[name] + value if name in totals else value

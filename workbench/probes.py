@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+
+from workbench.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Probe:
     rest: str
     label: int | None
     oracle: np.ndarray | None
-    ask: Callable[[Any], torch.Tensor]
+    ask: Callable[[Any], Tensor]
 
     def logits(self, model: Any) -> np.ndarray:
         """A model's answer, ``[vocabulary]`` float32, centred; leaves the model as it was.
@@ -47,7 +51,7 @@ class Probe:
         return (answer - answer.mean()).astype(np.float32)
 
 
-def at_place(ids: torch.Tensor, place: int, width: int) -> Callable[[Any], torch.Tensor]:
+def at_place(ids: Tensor, place: int, width: int) -> Callable[[Any], Tensor]:
     """Logits of a language model at one place.
 
     Args:
@@ -56,7 +60,7 @@ def at_place(ids: torch.Tensor, place: int, width: int) -> Callable[[Any], torch
         width: so many entries of the vocabulary; a table may be longer than its tokenizer's.
     """
 
-    def ask(model: Any) -> torch.Tensor:
+    def ask(model: Any) -> Tensor:
         device = next(model.parameters()).device
         return model(input_ids=ids[None].to(device)).logits[0, place, :width]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workbench import corpora, inner, layer_maps, models, recipes, tasks
+from workbench import corpora, inner, layer_maps, models, recipes, student_size, tasks
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.distiller import Distiller, Schedule
@@ -77,7 +77,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     for note in corpus.notes:
         progress.note(f"note: {note}")
     depth = teacher_model.config.num_hidden_layers
-    layer_map = layer_maps.parse(config.init, depth)
+    layer_map = layer_maps.parse(config.start, depth)
     shape = student_shape(config, teacher_model, len(tokenizer), layer_map)
     train, validation = task.rows(corpus, tokenizer, teacher_model, shape.positions)
     pad = task.pad(tokenizer)
@@ -180,7 +180,7 @@ def _matched(objective: Objective, layers: str | None) -> Objective:
 def student_shape(
     config: RunConfig, teacher_model, tokens: int, layer_map: LayerMap | None
 ) -> recipes.Shape:
-    """The recipe's student with the teacher's vocabulary and at most its context.
+    """The recipe's student, in the size asked for, with the teacher's vocabulary and context.
 
     With a layer map: as wide as the teacher, because a narrower layer cannot hold a copy,
     and with as many layers as the map has entries.
@@ -198,6 +198,7 @@ def student_shape(
             positions=getattr(own, "max_position_embeddings", shape.positions),
             vocabulary=own.vocab_size,
         )
+    shape = student_size.resize(shape, config.size)
     context = getattr(teacher_model.config, "max_position_embeddings", shape.positions)
     return replace(
         shape,

@@ -18,11 +18,12 @@ from workbench.config import RunConfig
 from workbench.corpora import Batch
 from workbench.distiller import Distiller, Schedule
 from workbench.errors import UsageError, WorkbenchError
-from workbench.inner import AttentionTerm, HiddenTerm, Looks, Matcher
+from workbench.inner import Looks, Matcher
 from workbench.objective import CosineTerm, Counts, Objective, SoftTerm
 from workbench.recipes import Shape
 from workbench.recipes.recipe import VARIANTS
 from workbench.teacher_cache import LiveTeacher
+from workbench.terms import AttentionTerm, HiddenTerm
 
 VOCABULARY, HEADS = 37, 2
 TEACHER = Shape(layers=12, heads=HEADS, width=12, positions=32, vocabulary=VOCABULARY)

@@ -1,21 +1,36 @@
 """What moves in a notebook: panels with sliders, and the workers behind them.
 
-    >>> from workbench import Lab
+Each is loaded when it is asked for: the Lab shows a stored run before torch is there.
+
+    >>> from workbench.lab import Lab
     >>> lab = Lab("protgpt2-tiny")
     >>> lab
 """
 
 from __future__ import annotations
 
-from workbench.lab.explore.explorer import Explorer
-from workbench.lab.explore.pair_explorer import explore_pairs
-from workbench.lab.explore.word_explorer import explore_words
-from workbench.lab.layers.layer_editor import LayerMapEditor
-from workbench.lab.live.lab import Lab, Question
-from workbench.lab.terms.ledger import Ledger
-from workbench.lab.terms.term_weights import weigh_terms
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "Explorer", "Lab", "LayerMapEditor", "Ledger", "Question", "explore_pairs",
-    "explore_words", "weigh_terms",
-]  # fmt: skip
+_EXPORTS = {
+    "Explorer": "explore.explorer",
+    "explore_pairs": "explore.pair_explorer",
+    "explore_words": "explore.word_explorer",
+    "LayerMapEditor": "layers.layer_editor",
+    "Lab": "live.lab",
+    "Question": "live.lab",
+    "Ledger": "terms.ledger",
+    "weigh_terms": "terms.term_weights",
+}
+
+__all__ = [*_EXPORTS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(f"workbench.lab.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module 'workbench.lab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,9 +11,9 @@ and 7, 1 and 5 for α = 1/6 and 6.
 
 from __future__ import annotations
 
-from workbench.inner import AttentionTerm, HiddenTerm
 from workbench.objective import CosineTerm, Objective, SoftTerm
 from workbench.recipes.recipe import Recipe, Scale, Shape, Variant
+from workbench.terms import AttentionTerm, HiddenTerm
 
 _TASK = "fill-mask"
 _PAPER_TEACHER = Shape(layers=12, heads=12, width=768, positions=512, vocabulary=28996)

@@ -12,7 +12,7 @@ from workbench.binding import Judgement
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.errors import UsageError
-from workbench.headline import F1
+from workbench.headline import BY_TASK
 from workbench.pairs import PairCorpus
 from workbench.probes import Probe
 from workbench.recipes.recipe import Scale, Shape
@@ -36,7 +36,7 @@ class Classification:
 
     name = "text-classification"
     kind = models.CLASSIFIER
-    headline = F1
+    headline = BY_TASK[name]
     tags = ("knowledge-distillation", "protein", "peptide", "mhc")
 
     def load_model(self, source: str):

@@ -20,7 +20,7 @@ from workbench import (
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.errors import UsageError
-from workbench.headline import PERPLEXITY
+from workbench.headline import BY_TASK
 from workbench.masking import Masker, Masking
 from workbench.metrics import Quality
 from workbench.probes import Probe, at_place
@@ -54,7 +54,7 @@ class FillMask:
 
     name = "fill-mask"
     kind = models.MASKED
-    headline = PERPLEXITY
+    headline = BY_TASK[name]
     tags = ("knowledge-distillation", "biomedical")
 
     def load_model(self, source: str):

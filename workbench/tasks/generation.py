@@ -12,7 +12,7 @@ from workbench import corpora, metrics, models, runtime
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Corpus, Rows
 from workbench.errors import UsageError
-from workbench.headline import PERPLEXITY
+from workbench.headline import BY_TASK
 from workbench.metrics import Quality
 from workbench.probes import Probe, at_place
 from workbench.recipes.recipe import Scale, Shape
@@ -31,7 +31,7 @@ class Generation:
 
     name = "text-generation"
     kind = models.CAUSAL
-    headline = PERPLEXITY
+    headline = BY_TASK[name]
     tags = ("knowledge-distillation", "protein")
 
     def load_model(self, source: str):

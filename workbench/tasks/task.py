@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench.config import RunConfig
-from workbench.corpora import Batch, Rows
 from workbench.headline import Headline
-from workbench.masking import Masker
-from workbench.models import Kind
 from workbench.probes import Probe
 from workbench.recipes.recipe import Scale, Shape
-from workbench.teacher_cache import Teacher
+
+if TYPE_CHECKING:
+    from workbench.corpora import Batch, Rows
+    from workbench.masking import Masker
+    from workbench.models import Kind
+    from workbench.teacher_cache import Teacher
 
 #: Keys that every row of the results has; what does not apply is null.
 ROW_KEYS = (

@@ -25,6 +25,8 @@ from workbench.errors import Interrupted, UsageError, WorkbenchError
 State = Literal[
     "new", "preparing", "running", "paused", "finishing", "done", "failed", "following", "closed"
 ]
+#: States in which a run is over.
+_ENDS = ("new", "done", "failed", "closed")
 #: Seconds between two looks at the chosen example while training goes on.
 LOOK_EVERY = 0.4
 #: Seconds to wait, when the interpreter ends, for a step to be over.
@@ -218,6 +220,13 @@ class Engine:
             return self._quiet.wait_for(
                 lambda: self._closed or (self._waiting == 0 and not self._running), timeout
             )
+
+    def wait_for_end(self) -> Moment:
+        """Wait until the run is finished, has failed or was left; a pause is waited out."""
+        with self._quiet:
+            while self._waiting or self.moment.state not in _ENDS:
+                self._quiet.wait(0.2)
+            return self.moment
 
     def close(self) -> None:
         """End at the next step, with a checkpoint; does not wait for it. Twice is once."""

@@ -25,7 +25,7 @@ RATE_BELOW, RATE_ABOVE = 100, 10
 SHORT = {"temperature": "T", "learning_rate": "lr"}
 LONG = {short: name for name, short in SHORT.items()}
 LIVE = ("temperature", "alpha", "learning_rate")
-ON_RESET = ("variant", "seed", "steps", "init", "data")
+ON_RESET = ("variant", "size", "init", "seed", "steps", "data")
 #: What a worksheet can leave out, besides knobs.
 HIDEABLE = (
     "pin", "seeds", "rewind", "branch", "reset", "steps", "step", "presets", "link", "script",
@@ -193,6 +193,8 @@ def knobs(settings: Settings) -> list[dict[str, Any]]:
         *found,
         _knob("variant", "Variant", "menu", options=variants, live=False,
               help="which reading of the recipe"),
+        _knob("size", "Student's size", "text", live=False, suggestions=sizes(settings),
+              help="layers, such as 3, or layers and width, such as 3x96; empty for the recipe's"),
         _knob("seed", "Seed", "number", min=0, max=SEED_LIMIT - 1, step=1, live=False,
               help="of the student's start and the order of batches"),
         _knob("steps", "Steps", "number", min=1, max=1_000_000, step=1, live=False,
@@ -203,6 +205,16 @@ def knobs(settings: Settings) -> list[dict[str, Any]]:
         _knob("data", "Data", "text", live=False,
               help="the built-in world, a file on the kernel's machine, or an id on the hub"),
     ]  # fmt: skip
+
+
+def sizes(settings: Settings) -> list[str]:
+    """Sizes to suggest: fewer and more layers; half and double the width where it is free."""
+    scale = recipes.get(settings.recipe).scale("classroom")
+    own = scale.student
+    if settings.config().init != layer_maps.RANDOM:
+        return [str(n) for n in range(1, max(2, scale.teacher.layers // 2) + 1)]
+    layers = sorted({1, own.layers, 2 * own.layers})
+    return [f"{n}x{w}" for n in layers for w in (own.width // 2, own.width, 2 * own.width)]
 
 
 def check_temperature(value: float) -> None:
@@ -222,7 +234,7 @@ def _knob(name: str, label: str, kind: str, **more: Any) -> dict[str, Any]:
 
 def _typed(name: str, value: Any) -> Any:
     """A value as its knob has it; text comes from links and text fields."""
-    if name in ("variant", "init", "data"):
+    if name in ("variant", "size", "init", "data"):
         return str(value)
     try:
         if name in ("seed", "steps"):

@@ -7,6 +7,7 @@ thread, at most ten times a second. Everything the mouse can do, Python can.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,10 +18,11 @@ from typing import Any
 import numpy as np
 import traitlets
 
-from workbench import run_directory, tasks
+from workbench import recipes, run_directory
 from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
 from workbench.events import WEIGHT
+from workbench.headline import BY_TASK
 from workbench.lab import registry
 from workbench.lab.live import knobs, script, stored, wording
 from workbench.lab.live.engine import Course, Engine, Moment, Plateau
@@ -161,7 +163,7 @@ class Lab(Pictured):
         self._directory = None if directory is None else Path(directory)
         self._references = dict(references or {})
         self._question, self._answer = question, None
-        self._headline = tasks.of(self.settings.recipe).headline
+        self._headline = BY_TASK[recipes.get(self.settings.recipe).task]
         self._lock = threading.RLock()
         self._heard = 0
         self._turns = 0
@@ -227,6 +229,37 @@ class Lab(Pictured):
     def play(self) -> None:
         """Go on to the end; from nothing, or after the end, with a new run."""
         self._begin("play")
+
+    def run(self, **changes: Any) -> dict[str, Any]:
+        """A whole new run; returns what results.json holds.
+
+        The cell waits; the panel does not: its knobs, Pause and Play work meanwhile. Interrupting
+        the cell pauses the run.
+
+        Args:
+            changes: knobs to set before, as for `set`.
+
+        Raises:
+            UsageError: if a setting is wrong or the question is not answered yet.
+            WorkbenchError: if the run fails or is left before its end.
+        """
+        if self.state == "following":
+            raise UsageError("this panel follows a run of another process; it begins none")
+        self.set(**changes)
+        if "play" not in self._allowed(Moment(), self._answer):
+            raise UsageError("the question comes first: answer it in the panel or by lab.answer(…)")
+        if self.state not in ("new", "done"):
+            self.reset()
+        try:
+            self.play()
+            end = self.engine.wait_for_end()
+        except KeyboardInterrupt:
+            self.pause()
+            raise
+        self._publisher.flush(5.0)
+        if end.state != "done" or end.course is None or end.course.results is None:
+            raise WorkbenchError(end.error or "the run was left before its end")
+        return end.course.results
 
     def step(self, count: int = 1) -> None:
         """Take so many steps."""
@@ -371,7 +404,8 @@ class Lab(Pictured):
         if self._closed:
             return
         self.engine.close()
-        self._draw()
+        if not sys.is_finalizing():
+            self._draw()
         super().close()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -446,6 +480,10 @@ class Lab(Pictured):
         for name in PRIVATE:
             if name in names:
                 raise UsageError(f"{name} cannot be set on this page")
+        # Somebody else's machine: no student that fills its memory.
+        sizes = ["", *knobs.sizes(self.settings)]
+        if names.get("size", "") not in sizes:
+            raise UsageError(f"on this page the size is one of {', '.join(sizes[1:])}")
 
     # ------------------------------------------------------------------ drawing
 
@@ -499,7 +537,7 @@ class Lab(Pictured):
         course = now.course
         title, sentence = wording.status(now, config.steps, self._words(values))
         if course is not None and course.number == 0:
-            sentence += f" Shown until then: a stored run ({self._stored[2]})."
+            sentence += f" Shown until then: the recipe's own stored run ({self._stored[2]})."
         traits = {
             "_face": self._drawn_face(settings, now),
             "_values": {

@@ -200,7 +200,7 @@ def sentences(runs: Sequence[Course], headline: Headline) -> list[str]:
 def origin(config: RunConfig) -> str:
     """Which of the student's weights come from where."""
     scale = recipes.get(config.recipe).scale(config.scale)
-    layer_map = layer_maps.parse(config.init, scale.teacher.layers)
+    layer_map = layer_maps.parse(config.start, scale.teacher.layers)
     if layer_map is None:
         shape = scale.student
         return (
@@ -215,7 +215,7 @@ def origin(config: RunConfig) -> str:
     head = recipes.get(config.recipe).variant(config.variant).copies_head and copies
     rest = "copied from the teacher" if copies else "random"
     return (
-        f"<p><strong>Student's start</strong> ({escape(config.init)}): embeddings {rest}, head "
+        f"<p><strong>Student's start</strong> ({escape(config.start)}): embeddings {rest}, head "
         f"{'copied' if head else 'random'}; the student's layers ← the teacher's: {layers}. The "
         "baseline has the same start.</p>"
     )
