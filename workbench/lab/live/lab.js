@@ -23,7 +23,7 @@ class Panel {
     this.pressed = this.pressed.bind(this);
     this.showStatus = this.showStatus.bind(this);
     root.addEventListener("keydown", this.pressed);
-    wire.views.add(this.showStatus);
+    wire.join(this.showStatus);
     this.listen();
     this.build();
     this.watch.observe(root);
@@ -48,7 +48,7 @@ class Panel {
   close() {
     for (const [name, listener] of Object.entries(this.listeners)) this.model.off(name, listener);
     this.wire.flush();
-    this.wire.views.delete(this.showStatus);
+    this.wire.leave(this.showStatus);
     this.watch.disconnect();
     this.rows?.close();
     clearTimeout(this.renewal);

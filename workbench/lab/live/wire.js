@@ -2,6 +2,8 @@
 // DOM. All views of one model share a Wire, so that their messages are numbered in one row.
 
 const PATIENCE = 3000; // ms without a word from the kernel after a command
+/** What JupyterLab and Voilà say of a kernel that will never answer this panel again. */
+const GONE = ["restarting", "autorestarting", "terminating", "dead"];
 
 export class Wire {
   constructor(model) {
@@ -12,6 +14,28 @@ export class Wire {
     this.awaited = 0; // number of the last command
     this.silent = false;
     this.views = new Set(); // functions to call when `silent` changes
+    this.kernel = model.widget_manager?.kernel; // not everywhere
+    this.hears = (_kernel, state) => { if (GONE.includes(state)) this.lose(); };
+    this.lose = this.lose.bind(this);
+  }
+
+  // -- views
+
+  /** Have a function called when `silent` changes. */
+  join(tell) {
+    if (this.views.size === 0) {
+      this.kernel?.statusChanged?.connect(this.hears);
+      this.kernel?.disposed?.connect(this.lose);
+    }
+    this.views.add(tell);
+  }
+
+  leave(tell) {
+    this.views.delete(tell);
+    if (this.views.size > 0) return;
+    // Else the kernel would hold on to every panel that was ever shown.
+    this.kernel?.statusChanged?.disconnect(this.hears);
+    this.kernel?.disposed?.disconnect(this.lose);
   }
 
   get heard() {
@@ -47,7 +71,7 @@ export class Wire {
     this.waiting = {};
     const n = this.next();
     for (const [name, value] of Object.entries(set)) this.sent[name] = { n, value };
-    this.model.send({ n, set });
+    this.send({ n, set });
   }
 
   /** Whether the kernel's value of a control is its answer to ours, or newer. */
@@ -70,8 +94,16 @@ export class Wire {
     const message = value === undefined ? { n, do: command } : { n, do: command, with: value };
     this.awaited = n;
     this.wait();
-    this.model.send(message);
+    this.send(message);
     return n;
+  }
+
+  send(message) {
+    try {
+      this.model.send(message);
+    } catch {
+      this.lose(); // to a kernel that was restarted nothing can be sent
+    }
   }
 
   /** From now on a silence counts; one that is being counted goes on. */
@@ -88,6 +120,13 @@ export class Wire {
     this.timer = undefined;
     this.turn(false);
     if (this.heard < this.awaited) this.wait();
+  }
+
+  /** The kernel that knew this panel is no more. */
+  lose() {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    this.turn(true);
   }
 
   turn(silent) {
