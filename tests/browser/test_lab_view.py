@@ -7,8 +7,11 @@ move of T are printed.
 from __future__ import annotations
 
 import base64
+import itertools
+import math
 import re
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -1043,6 +1046,109 @@ def test_series_differ_without_their_colours(show):
     assert [name.split("at T")[0] for name in names] == [
         "oraclethe truth, always ", "teacher", "studentdistilled, ", "baselinelabels only, ",
     ]  # fmt: skip
+
+
+#: What remains of linear red, green and blue without one kind of cone: Machado, Oliveira and
+#: Fernandes, "A physiologically-based model for simulation of color vision deficiency", IEEE
+#: TVCG 15 (6), 2009, severity 1.0.
+COLOUR_BLIND = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+}  # fmt: skip
+#: CIEDE2000. Some 2 can just be seen; those of student and baseline are 18 apart at worst.
+FAR_APART = 15
+
+
+def cielab(channels: Sequence[float], eyes: str) -> tuple[float, float, float]:
+    """L*, a*, b* (D65) of an sRGB colour as these eyes see it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels[:3]]
+    seen = np.clip(np.array(COLOUR_BLIND[eyes]) @ linear, 0, 1)
+    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+              [0.0193339, 0.1191920, 0.9503041]]  # fmt: skip
+    x, y, z = np.array(to_xyz) @ seen / [0.95047, 1, 1.08883]
+    fx, fy, fz = (t ** (1 / 3) if t > 216 / 24389 else (24389 / 27 * t + 16) / 116
+                  for t in (x, y, z))  # fmt: skip
+    return 116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)
+
+
+def ciede2000(one: Sequence[float], other: Sequence[float]) -> float:
+    """Sharma, Wu and Dalal, "The CIEDE2000 color-difference formula", 2005."""
+    (l1, a1, b1), (l2, a2, b2) = one, other
+    chroma = ((math.hypot(a1, b1) + math.hypot(a2, b2)) / 2) ** 7
+    stretch = 1.5 - math.sqrt(chroma / (chroma + 25**7)) / 2
+    c1, c2 = math.hypot(stretch * a1, b1), math.hypot(stretch * a2, b2)
+    h1, h2 = (math.degrees(math.atan2(b, stretch * a)) % 360 for a, b in ((a1, b1), (a2, b2)))
+    grey = c1 * c2 == 0
+    turn = 0.0 if grey else (h2 - h1 + 180) % 360 - 180
+    hue = h1 + h2 if grey else (h1 + turn / 2) % 360
+    light, colour = (l1 + l2) / 2, (c1 + c2) / 2
+
+    def cos(degrees: float) -> float:
+        return math.cos(math.radians(degrees))
+
+    t = (1 - 0.17 * cos(hue - 30) + 0.24 * cos(2 * hue) + 0.32 * cos(3 * hue + 6)
+         - 0.2 * cos(4 * hue - 63))  # fmt: skip
+    dl = (l2 - l1) / (1 + 0.015 * (light - 50) ** 2 / math.sqrt(20 + (light - 50) ** 2))
+    dc = (c2 - c1) / (1 + 0.045 * colour)
+    dh = 2 * math.sqrt(c1 * c2) * math.sin(math.radians(turn / 2)) / (1 + 0.015 * colour * t)
+    bend = -2 * math.sqrt(colour**7 / (colour**7 + 25**7))
+    bend *= math.sin(math.radians(60 * math.exp(-(((hue - 275) / 25) ** 2))))
+    return math.sqrt(dl**2 + dc**2 + dh**2 + bend * dc * dh)
+
+
+def test_the_difference_of_colours_is_that_of_the_published_pairs():
+    # Of table 1 of Sharma, Wu and Dalal: blue, grey beside blue, and hues on both sides of red.
+    for one, other, expected in (
+        ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+        ((50, 0, 0), (50, -1, 2), 2.3669),
+        ((50, 2.5, 0), (50, 0, -2.5), 4.3065),
+        ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+        ((50, 2.5, 0), (73, 25, -18), 27.1492),
+    ):
+        assert ciede2000(one, other) == pytest.approx(expected, abs=1e-4)
+
+
+#: JavaScript: how each series is drawn in the curves and in the distributions.
+LOOKS = """() => {
+  const look = e => getComputedStyle(e), curves = document.querySelector('[data-region=curves]');
+  // Of the names at the right: the sample of the line before each, and the marker on it.
+  const named = [...curves.querySelectorAll('text')].flatMap(text => {
+    const marker = text.previousElementSibling.tagName === 'line' ? null
+      : text.previousElementSibling;
+    const line = marker ? marker.previousElementSibling : text.previousElementSibling;
+    const who = text.textContent.match(/^(oracle|teacher|student|baseline)/)?.[1];
+    return !who ? [] : [{who, colour: look(line).stroke,
+      cue: `${look(line).strokeDasharray} ${marker?.tagName ?? ''}`}];
+  });
+  const bars = ['oracle', 'teacher', 'student', 'baseline'].map(who => {
+    const bar = look(document.querySelector(`rect.wblab-${who}`));
+    const pattern = document.getElementById(bar.fill.match(/#([^")]+)/)?.[1]);
+    return {who, colour: bar.stroke, cue: pattern ? [...pattern.children].map(e => e.tagName).join()
+      + (pattern.getAttribute('patternTransform') ?? '') : 'solid'};
+  });
+  return {curves: named, bars};
+}"""
+
+
+@pytest.mark.parametrize("eyes", COLOUR_BLIND)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_colour_blind_tell_the_series_apart(show, scheme, eyes):
+    page = show(color_scheme=scheme)
+    paper = rgb(page.locator(".wblab").evaluate("e => getComputedStyle(e).backgroundColor"))
+    for chart, looks in page.evaluate(LOOKS).items():
+        assert sorted(look["who"] for look in looks) == sorted(SERIES), chart
+        seen = {look["who"]: cielab(rgb(look["colour"]), eyes) for look in looks}
+        seen["paper"] = cielab(paper, eyes)
+        for one, other in itertools.combinations(seen, 2):
+            assert ciede2000(seen[one], seen[other]) >= FAR_APART, (chart, one, other)
+        # And without any colour: dashes and markers of the curves, hatches of the bars.
+        assert len({look["cue"] for look in looks}) == len(SERIES), (chart, looks)
 
 
 @pytest.mark.parametrize("presenter", [False, True])
