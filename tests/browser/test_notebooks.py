@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import re
 
+from playwright.sync_api import expect
+
+#: Rows of the panel's table of finished runs.
+FINISHED = "table:has(caption:has-text('Finished runs')) tbody tr"
+
+
+def play_to_the_end(panel) -> None:
+    """Press Play and wait until the run is finished."""
+    panel.get_by_role("button", name="Play", exact=True).click()
+    expect(panel.get_by_role("button", name="Pause", exact=True)).to_be_visible(timeout=120_000)
+    expect(panel).to_contain_text("Done", timeout=240_000)
+
 
 def rows_of(lab) -> dict[str, list[str]]:
     """The four rows of the first results table on the page, by their first word."""
@@ -38,8 +50,8 @@ def test_start_here_trains_and_shows_the_four_rows(lab_page):
 
 
 def test_protgpt2_runs_and_answers_to_t_and_alpha(lab_page):
-    # Fewer steps than a reader's: three students are trained here, and one more by the panel.
-    lab = lab_page("04_protgpt2.ipynb", STEPS=150, PANEL_STEPS=150)
+    # Fewer steps than a reader's: three students are trained here, and one more by hand.
+    lab = lab_page("04_protgpt2.ipynb", STEPS=150)
     lab.run_all(timeout=600)
     said = lab.output_text()
     assert "38,866,432" in said
@@ -49,22 +61,20 @@ def test_protgpt2_runs_and_answers_to_t_and_alpha(lab_page):
     assert pictures(lab) == 7
     assert re.search(r"<\|endoftext\|> ?MKRI", said)
 
-    sliders = lab.panel.get_by_role("slider")
-    lab.wait_for_text("0.1·CE(student, x[t+1])")
-    lab.wait_for_text("at T=10")
-    for _ in range(3):
-        sliders.nth(0).press("ArrowLeft")
-    lab.wait_for_text("at T=8.7")
+    # The panel at the end is the one of section 5 again, with its three runs.
+    panel = lab.panel.locator(".wblab").last
+    expect(panel.locator(FINISHED)).to_have_count(3)
+    panel.get_by_label("Variant", exact=True).select_option("corrected")
+    sliders = panel.locator("input[type=range]")
+    sliders.nth(1).focus()
+    expect(panel).to_contain_text("0.1·CE(student, x[t+1])")
     for _ in range(5):
         sliders.nth(1).press("ArrowRight")
-    lab.wait_for_text("0.15·CE(student, x[t+1])")
-    lab.panel.get_by_role("button", name="Start", exact=True).click()
-    lab.wait_for_text(re.compile(r"step [\d,]+ of 150"), timeout=60)
-    table = lab.panel.locator("table", has_text="Finished runs")
-    table.wait_for(timeout=240_000)
-    assert table.locator("tbody tr").count() == 1
-    assert "8.7" in table.inner_text()
-    assert "student" in lab.panel.locator("svg[role=img]").last.text_content()
+    expect(panel).to_contain_text("0.15·CE(student, x[t+1])")
+    play_to_the_end(panel)
+    expect(panel.locator(FINISHED)).to_have_count(4)
+    expect(panel.locator(FINISHED).last).to_contain_text("α=0.15")
+    assert "student" in panel.locator("svg[role=img]").first.text_content()
     lab.screenshot("04_protgpt2")
     lab.assert_no_errors()
     assert lab.external_requests == []
@@ -109,7 +119,7 @@ def test_layer_halving_shows_what_the_first_layer_is_worth(lab_page):
 
 def test_peptide_binding_runs_and_answers_to_t_and_alpha(lab_page):
     # Fewer steps and pairs than a reader's: three students are trained here, one by the panel.
-    few = {"STEPS": 8, "PANEL_STEPS": 8, "TRAIN_PAIRS": 256, "TEST_PAIRS": 400}
+    few = {"STEPS": 8, "TRAIN_PAIRS": 256, "TEST_PAIRS": 400}
     lab = lab_page("05_distilbert_pmhc.ipynb", **few)
     lab.run_all(timeout=400)
     said = lab.output_text()
@@ -121,16 +131,16 @@ def test_peptide_binding_runs_and_answers_to_t_and_alpha(lab_page):
     assert table["oracle"][0] == "–"
     assert pictures(lab) == 9
     assert re.search(r"SLYNTVATL \[\{'label': '(non-)?binder'", said)
-    # T moves the numbers in the browser; the panel's Start trains in the kernel.
+    # T moves the numbers in the browser; the panel's Play trains in the kernel.
     numbers = lab.panel.locator(".wbx-numeric").first
     before = numbers.inner_text()
     lab.panel.locator(".wbx-knob input[type=range]").first.press("ArrowRight")
     assert numbers.inner_text() != before
-    lab.panel.get_by_role("button", name="Start", exact=True).click()
-    finished = lab.panel.locator("table", has_text="the highest F1 is bold")
-    finished.wait_for(timeout=240_000)
-    assert finished.locator("tbody tr").count() == 1
-    assert "Held-out F1" in lab.panel.locator("svg[role=img]").last.text_content()
+    panel = lab.panel.locator(".wblab").last
+    play_to_the_end(panel)
+    expect(panel.locator(FINISHED)).to_have_count(4)
+    expect(panel).to_contain_text("the highest F1 is bold")
+    assert "Held-out F1" in panel.locator("svg[role=img]").first.text_content()
     lab.screenshot("05_distilbert_pmhc")
     lab.assert_no_errors()
     assert lab.external_requests == []
@@ -177,7 +187,7 @@ def test_tinybiobert_tells_scores_from_probabilities(lab_page):
 
 
 def test_compactbiobert_weighs_its_terms_and_finds_entities(lab_page):
-    few = {"ABLATION_STEPS": 4, "SEEDS": 1, "EPOCHS": 1, "PANEL_STEPS": 6}
+    few = {"ABLATION_STEPS": 4, "SEEDS": 1, "EPOCHS": 1}
     lab = lab_page("08_compactbiobert.ipynb", **FEW_SENTENCES, **few)
     lab.run_all(timeout=400)
     said = lab.output_text()
@@ -185,10 +195,32 @@ def test_compactbiobert_weighs_its_terms_and_finds_entities(lab_page):
     assert float(scores["teacher"]) > float(scores["untrained"])
     assert said.count("Not attempted.") == 4
     assert pictures(lab) == 7
-    lab.panel.get_by_role("button", name="Start", exact=True).click()
-    finished = lab.panel.locator("table", has_text="the lowest perplexity is bold")
-    finished.wait_for(timeout=240_000)
-    assert finished.locator("tbody tr").count() == 1
+    panel = lab.panel.locator(".wblab").last
+    play_to_the_end(panel)
+    expect(panel.locator(FINISHED)).to_have_count(2)
+    expect(panel).to_contain_text("the lowest perplexity is bold")
     lab.screenshot("08_compactbiobert")
+    lab.assert_no_errors()
+    assert lab.external_requests == []
+
+
+def test_the_tour_of_the_lab_asks_plays_and_answers(lab_page):
+    lab = lab_page("09_the_lab.ipynb", STEPS=8)
+    lab.run_all(timeout=200)
+    panels = lab.panel.locator(".wblab")
+    expect(panels).to_have_count(4)
+    for number, answer in enumerate(("lower", "higher", "over 80 %")):
+        panel = panels.nth(number)
+        panel.scroll_into_view_if_needed()
+        # The question comes first; a stored run is there to look at meanwhile.
+        expect(panel.get_by_role("button", name="Play", exact=True)).to_have_attribute(
+            "aria-disabled", "true"
+        )
+        assert panel.locator("svg polyline").count() >= 2
+        panel.get_by_role("button", name=answer, exact=True).click()
+        play_to_the_end(panel)
+        expect(panel).to_contain_text(re.compile(r"Measured: .+\((as you said|you said: .+)\)"))
+        expect(panel.locator(FINISHED)).to_have_count(1)
+    lab.screenshot("09_the_lab")
     lab.assert_no_errors()
     assert lab.external_requests == []
