@@ -217,7 +217,8 @@ def test_the_tour_of_the_lab_asks_plays_and_answers(lab_page):
             "aria-disabled", "true"
         )
         assert panel.locator("svg polyline").count() >= 2
-        panel.get_by_role("button", name=answer, exact=True).click()
+        panel.get_by_label(answer, exact=True).check()
+        panel.get_by_role("button", name="Answer", exact=True).click()
         play_to_the_end(panel)
         expect(panel).to_contain_text(re.compile(r"Measured: .+\((as you said|you said: .+)\)"))
         expect(panel.locator(FINISHED)).to_have_count(1)
