@@ -13,7 +13,7 @@ STEPS =
 # cksum, as it is on every system.
 KEY = "$$(cat requirements.txt pyproject.toml | cksum) $$(pwd)"
 
-.PHONY: lab test bench clean install
+.PHONY: lab test bench pictures clean install
 
 lab: install
 	@echo "==> starting JupyterLab on notebooks/00_start_here.ipynb"
@@ -26,6 +26,9 @@ test: install
 
 bench: install
 	@.venv/bin/workbench bench
+
+pictures: install
+	@.venv/bin/python tests/browser/pictures.py
 
 clean:
 	@echo "==> removing .venv and what builds and tests left behind"
