@@ -6,14 +6,19 @@ import json
 import os
 import queue
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
+#: The ipykernel of Python 3.10 in requirements.txt, and what it needs besides.
+OLDER = ("ipykernel==6.31.0", "nest-asyncio==1.6.0")
 #: Only a broken kernel takes so many seconds.
 PATIENCE = 60.0
 
@@ -129,21 +134,22 @@ class Page:
             self.outputs.setdefault(kind, []).append(str(content)[:2000])
 
 
-@pytest.fixture
-def page(tmp_path, monkeypatch):
-    """A fresh kernel of the interpreter that runs the tests, in a folder of its own."""
-    specs = tmp_path / "kernels" / "this"
+@contextmanager
+def _started(folder: Path, monkeypatch, *first: Path) -> Iterator[Page]:
+    """A fresh kernel of the interpreter that runs the tests, which looks for modules here first."""
+    specs = folder / "kernels" / "this"
     specs.mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": argv, "display_name": "this", "language": "python"}
     (specs / "kernel.json").write_text(json.dumps(spec))
-    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    path = os.pathsep.join(map(str, (*first, Path(__file__).parents[2])))
+    monkeypatch.setenv("WORKBENCH_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("PYTHONPATH", path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    finder = KernelSpecManager(kernel_dirs=[str(tmp_path / "kernels")])
+    monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
+    finder = KernelSpecManager(kernel_dirs=[str(folder / "kernels")])
     manager = KernelManager(kernel_name="this", kernel_spec_manager=finder)
-    manager.start_kernel(cwd=str(tmp_path))
+    manager.start_kernel(cwd=str(folder))
     page = Page(manager)
     try:
         yield page
@@ -151,3 +157,22 @@ def page(tmp_path, monkeypatch):
         page.client.stop_channels()
         manager.shutdown_kernel(now=True)
         manager.cleanup_resources()
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """A kernel of the installed ipykernel."""
+    with _started(tmp_path, monkeypatch) as started:
+        yield started
+
+
+@pytest.fixture
+def older_page(tmp_path, tmp_path_factory, monkeypatch):
+    """A kernel of the last ipykernel without subshells, as many installations still have it."""
+    place = tmp_path_factory.mktemp("ipykernel")
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", f"--target={place}")
+    fetched = subprocess.run([*pip, *OLDER], capture_output=True, text=True)
+    if fetched.returncode:
+        pytest.skip(f"{OLDER[0]} cannot be had here: {fetched.stderr.strip()[-300:]}")
+    with _started(tmp_path, monkeypatch, place) as started:
+        yield started

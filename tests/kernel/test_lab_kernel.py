@@ -35,6 +35,16 @@ def status(page, widget: str) -> dict:
 def test_the_lab_lives_while_a_run_goes_on(page, front_end):
     if front_end != "one shell":
         page.use_subshell()
+    live(page)
+
+
+def test_the_lab_lives_in_an_older_kernel(older_page):
+    assert older_page.run("import ipykernel; ipykernel.__version__") == "'6.31.0'"
+    live(older_page)
+
+
+def live(page) -> None:
+    """Played, steered, interrupted, paused, made again: all of it by messages."""
     page.run(TEACHER)
     page.run(LAB, cell="lab-cell")
     lab = page.find(_link="protgpt2-tiny")
