@@ -167,6 +167,7 @@ class Lab(Pictured):
         self._lock = threading.RLock()
         self._heard = 0
         self._turns = 0
+        self._ends = False
         self._example = 0
         self._pins: dict[int, Course] = {}
         self._stored = None if follow is not None or self._is_special() else stored.load(
@@ -403,9 +404,12 @@ class Lab(Pictured):
         """End the run at its next step, the threads, the widget. Twice is once."""
         if self._closed:
             return
+        self._ends = True
         self.engine.close()
         if not sys.is_finalizing():
             self._draw()
+            # Where it was shown, the picture is what remains.
+            super()._redraw()
         super().close()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -526,6 +530,9 @@ class Lab(Pictured):
 
     def _draw(self) -> None:
         now = self._with_stored(self.engine.moment)
+        if self._ends:
+            # The engine's thread says so itself when its last step is over.
+            now = replace(now, state="closed", remark="")
         with self._lock:
             if now.turns != self._turns:
                 # Taken back: the knobs stand where they stood then.
