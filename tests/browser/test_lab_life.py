@@ -39,6 +39,7 @@ CELLS = {
     "said": "print(f'<{lab.state} {lab.engine.moment.step}>')",
     "wait": "lab.run(T=4.0)",
     "short": f"""
+from workbench import Lab
 lab = Lab("protgpt2-tiny;steps=20", {SMALL})
 _ = lab.run()
 lab
@@ -50,6 +51,7 @@ names = [t.name for t in threading.enumerate() if t.name == "workbench engine"]
 print(f"<engines: {len(names)}, runs: {len(lab.engine.moment.earlier)}>")
 """,
     "two": f"""
+from workbench import Lab
 one = Lab("protgpt2-tiny;steps=20", {SMALL})
 two = Lab("distilbert-pmhc;steps=20", {SMALL})
 display(one, two)

@@ -18,6 +18,9 @@ from workbench import Lab
 lab = Lab("protgpt2-tiny;steps=20", train_sequences=400, validation_sequences=100)
 lab
 """
+#: Voilà's own page asks for its icons there, whatever it shows, and is refused by the fixture;
+#: the page of `workbench show` does not (test_show.py).
+ICONS = "https://cdn.jsdelivr.net/npm/@fortawesome/"
 GROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(17, 17, 17)"}
 
 
@@ -42,11 +45,15 @@ def test_it_plays_to_its_end(tmp_path, voila, theme):
     expect(panel.get_by_role("status")).to_contain_text("All 20 steps are taken.")
     expect(panel.locator(".wblab-table")).to_contain_text("Finished runs")
     screenshot(shown.page, f"lab_voila_{theme}_done")
-    assert shown.external_requests == []
+    assert [url for url in shown.external_requests if not url.startswith(ICONS)] == []
 
 
 def screenshot(page, name: str) -> None:
     """Picture of the whole page, where ``WORKBENCH_SCREENSHOTS`` names a directory."""
     directory = os.environ.get("WORKBENCH_SCREENSHOTS")
     if directory:
-        page.screenshot(path=Path(directory) / f"{name}.png", full_page=True)
+        # Voilà's page scrolls inside the window, so the window is made as long as the panel.
+        size, panel = page.viewport_size, page.locator(".wblab")
+        page.set_viewport_size({**size, "height": int(panel.bounding_box()["height"]) + 60})
+        panel.screenshot(path=Path(directory) / f"{name}.png")
+        page.set_viewport_size(size)
