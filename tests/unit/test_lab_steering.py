@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench import checkpoints, run_directory, runs, runtime
+from workbench import RunConfig, checkpoints, run_directory, runs, runtime
 from workbench.errors import UsageError, WorkbenchError
 from workbench.lab import Lab, Question, registry
-from workbench.lab.live import knobs
+from workbench.lab.live import knobs, store, stored
 from workbench.lab.live.engine import Plateau
 from workbench.progress import Silent
 from workbench.tasks import generation
@@ -341,6 +341,54 @@ def test_examples_show_oracle_teacher_student_and_label(make):
     lab.look(2)
     settled(lab)
     assert lab._probe["title"] != before
+
+
+def test_teacher_and_truth_are_drawn_from_the_first_step_on(make):
+    lab = make()
+    lab.step()
+    settled(lab)
+    known = dict(lab.engine.moment.references)
+    assert "teacher" in lab.svg() and "oracle (the truth)" in lab.svg()
+    lab.play()
+    results = settled(lab).results[0]
+    assert known == {role: results[role]["perplexity"] for role in ("teacher", "oracle")}
+
+
+@pytest.mark.parametrize("recipe", store.NAMES)
+def test_a_stored_run_says_how_good_the_teacher_is(recipe):
+    course, looks, made = stored.load(recipe)
+    config = RunConfig.from_recipe(recipe)
+    assert course.config == config and looks and "CPU" in made
+    assert set(stored.references(config)) == {"teacher", "oracle"}
+    assert stored.references(RunConfig.from_recipe(recipe, validation_sequences=7)) == {}
+
+
+def test_a_run_from_a_cell_returns_its_results(make):
+    lab = make()
+    results = lab.run(temperature=3.0, seed=1)
+    assert results["temperature"] == 3.0 and results["seed"] == 1
+    assert lab.state == "done" and lab.results == [results]
+    with pytest.raises(UsageError, match="no setting"):
+        lab.run(warmth=1)
+    asked = make(question=Question("?", ("yes", "no"), lambda r: "yes"))
+    with pytest.raises(UsageError, match="question comes first"):
+        asked.run()
+
+
+def test_a_run_from_a_cell_that_is_left_says_so(make):
+    lab = make(steps=100_000)
+    leaving = threading.Timer(0.5, lab.reset)
+    leaving.start()
+    with pytest.raises(WorkbenchError, match="left before its end"):
+        lab.run()
+    leaving.join()
+
+
+def test_a_visitor_chooses_among_a_few_sizes(make):
+    lab = make(private=True)
+    lab.set(size="1x24")
+    with pytest.raises(UsageError, match="on this page the size is one of"):
+        lab.set(size="900x90000")
 
 
 def test_what_a_user_typed_is_escaped(make, tmp_path):

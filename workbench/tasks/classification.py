@@ -106,6 +106,15 @@ class Classification:
             "agreement": fidelity.agreement,
         }
 
+    def references(self, shop) -> dict[str, float]:
+        """F1 of teacher and oracle."""
+        records = shop.corpus.validation
+        logits = binding.teacher_logits(shop.validation_teacher, shop.validation_batches)
+        found = {"teacher": Judgement(records, binding.binder_probability(logits)).score(0).f1}
+        if shop.corpus.has_oracle:
+            found["oracle"] = Judgement(records, shop.corpus.oracle(records)).score(0).f1
+        return found
+
     def four_rows(self, config: RunConfig, judged: Judged) -> dict[str, Any]:
         """The four rows, what a model blind to the HLA could reach, and what the student keeps."""
         result: dict[str, Any] = {

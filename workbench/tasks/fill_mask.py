@@ -113,6 +113,17 @@ class FillMask:
             "agreement": quality.agreement,
         }
 
+    def references(self, shop) -> dict[str, float]:
+        """Perplexity of hidden words of teacher and oracle."""
+        batches = shop.validation_batches
+        quality = metrics.evaluate(shop.teacher_model, batches, None, scores="masked")
+        found = {"teacher": quality.perplexity}
+        if shop.corpus.tagged:
+            truth = masked_words.oracle_quality(shop.corpus.tagged[1], batches, shop.tokenizer)
+            if truth is not None:
+                found["oracle"] = truth.perplexity
+        return found
+
     def four_rows(self, config: RunConfig, judged: Judged) -> dict[str, dict[str, Any]]:
         """Quality of all, entities found by all, runtime of teacher and student."""
         result = {name: dict.fromkeys((*ROW_KEYS, *EXTRA_KEYS)) for name in ROW_NAMES}

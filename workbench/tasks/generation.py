@@ -90,6 +90,18 @@ class Generation:
             "agreement": quality.agreement,
         }
 
+    def references(self, shop) -> dict[str, float]:
+        """Perplexity of teacher and oracle."""
+        quality = metrics.evaluate(
+            shop.teacher_model, shop.validation_batches, shop.validation.residues
+        )
+        found = {"teacher": quality.perplexity}
+        if shop.corpus.has_oracle:
+            found["oracle"] = metrics.oracle_quality(
+                shop.corpus.validation["sequence"][:]
+            ).perplexity
+        return found
+
     def four_rows(self, config: RunConfig, judged: Judged) -> dict[str, dict[str, Any]]:
         """Quality of all, runtime of teacher and student; what does not apply is null."""
         device = next(judged.student.parameters()).device

@@ -84,6 +84,9 @@ class Task(Protocol):
     def validate(self, distiller: Any, shop: Any) -> dict[str, float | None]:
         """Held-out figures while learning, the headline among them."""
 
+    def references(self, shop: Any) -> dict[str, float]:
+        """The headline of "teacher" and, where the truth is known, "oracle", held out."""
+
     def four_rows(self, config: RunConfig, judged: Judged) -> dict[str, Any]:
         """Oracle, teacher, student, baseline; and whatever else the task reports."""
 

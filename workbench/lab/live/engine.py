@@ -98,6 +98,7 @@ class Moment:
         examples: names of the examples that one can look at.
         example: the chosen one.
         look: None until models are loaded.
+        references: the headline of "teacher" and "oracle" on the held-out data of the run.
         turns: how often a run was taken back or branched.
         knobs: of the run, where it was taken back or branched last.
     """
@@ -118,6 +119,7 @@ class Moment:
     examples: tuple[str, ...] = ()
     example: int = 0
     look: Look | None = None
+    references: Mapping[str, float] = field(default_factory=dict)
     turns: int = 0
     knobs: Mapping[str, float] = field(default_factory=dict)
 
@@ -152,6 +154,13 @@ class _Orders:
     seeds: list[int] = field(default_factory=list)
 
 
+def judged_on(config: RunConfig) -> tuple[Any, ...]:
+    """What decides how good the teacher is: itself and the held-out data."""
+    names = ("recipe", "scale", "teacher", "data", "column", "alleles", "train_sequences",
+             "validation_sequences", "whole_words")  # fmt: skip
+    return tuple(getattr(config, name) for name in names)
+
+
 class Engine:
     """Trains runs of one recipe under somebody's hand.
 
@@ -160,6 +169,8 @@ class Engine:
         changed: called after every change of `moment`, on the thread that changed it.
         directory: makes the directory of a run.
         plateau: end a run that no longer gets better; None goes on to the last step.
+        known: the headline of "teacher" and "oracle" for a configuration, where it need not be
+            measured; empty where it must be.
     """
 
     def __init__(
@@ -168,7 +179,10 @@ class Engine:
         changed: Callable[[], None],
         directory: Callable[[RunConfig], Any],
         plateau: Plateau | None = None,
+        known: Callable[[RunConfig], Mapping[str, float]] = lambda _config: {},
     ) -> None:
+        self._known = known
+        self._references: dict[str, Mapping[str, float]] = {}
         self.moment = Moment()
         self.plateau = plateau
         self._config = config
@@ -378,6 +392,7 @@ class Engine:
         number = len(self.moment.earlier) + 1
         self._update(course=Course(number, config, str(directory.path)))
         self._find_probes(shop)
+        self._refer(config, shop)
         self._session.begin()
         self._look()
 
@@ -517,6 +532,19 @@ class Engine:
         self._probes = tasks.of(self._session.config.recipe).probes(shop)
         self._teacher_looks.clear()
         self._update(examples=tuple(probe.title for probe in self._probes))
+
+    def _refer(self, config: RunConfig, shop: Any) -> None:
+        """How good teacher and truth are: measured once for the same teacher and data."""
+        from workbench import tasks
+
+        key = repr(judged_on(config))
+        if key not in self._references:
+            found = self._known(config)
+            if not found:
+                self._update(stage="measuring the teacher", done=0, total=0)
+                found = tasks.of(config.recipe).references(shop)
+            self._references[key] = found
+        self._update(references=self._references[key])
 
     def _example(self, number: int) -> None:
         if not 0 <= number < max(1, len(self.moment.examples)):

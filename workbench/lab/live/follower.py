@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench import events, run_directory, storage
 from workbench.errors import WorkbenchError
+from workbench.lab.live import stored
 from workbench.lab.live.engine import Course, Moment
 from workbench.run_directory import RunDirectory
 
@@ -32,7 +33,10 @@ class Follower:
     def __init__(self, path: str | Path, changed: Callable[[], None]) -> None:
         self._directory = RunDirectory(Path(path))
         config = run_directory.load_config(self._directory)
-        self.moment = Moment(state="following", course=Course(1, config, str(path)))
+        self.moment = Moment(
+            state="following", course=Course(1, config, str(path)),
+            references=stored.references(config),
+        )  # fmt: skip
         self._changed = changed
         self._seen: tuple[Any, ...] = ()
         self._closed = threading.Event()

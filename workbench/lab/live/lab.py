@@ -106,8 +106,6 @@ class Lab(Pictured):
         directory: where run directories are made; by default ``runs/`` here.
         question: to be answered before the first Play.
         plateau: end a run where its held-out figure no longer gets better.
-        references: the headline of "oracle" and "teacher", to draw before a run has measured
-            them.
         private: take no data and no start from the panel; for pages with visitors.
         presenter: begin in large type with few controls.
         name: a new Lab closes the open one of the same name; by default the cell and the recipe.
@@ -149,7 +147,6 @@ class Lab(Pictured):
         directory: str | Path | None = None,
         question: Question | None = None,
         plateau: Plateau | None = None,
-        references: Mapping[str, float] | None = None,
         private: bool = False,
         presenter: bool = False,
         name: str | None = None,
@@ -161,7 +158,6 @@ class Lab(Pictured):
         if private:
             self._refuse_private(self.settings.given)
         self._directory = None if directory is None else Path(directory)
-        self._references = dict(references or {})
         self._question, self._answer = question, None
         self._headline = BY_TASK[recipes.get(self.settings.recipe).task]
         self._lock = threading.RLock()
@@ -180,7 +176,8 @@ class Lab(Pictured):
             self.engine = Follower(follow, self._poke)
         else:
             self.engine = Engine(
-                lambda seed: self.settings.config(seed), self._poke, self._new_directory, plateau
+                lambda seed: self.settings.config(seed), self._poke, self._new_directory, plateau,
+                stored.references,
             )
         super().__init__(_presenter=presenter)
         self.controls: dict[str, Any] = self._controls()
@@ -563,9 +560,7 @@ class Lab(Pictured):
             },
             "_formula": wording.formula(config, values),
             "_numbers": wording.numbers(now, self._headline, _megabytes()),
-            "_curves": wording.curves(
-                now, list(pins.values()), self._references, self._headline
-            ),
+            "_curves": wording.curves(now, list(pins.values()), self._headline),
             "_terms": wording.terms(now),
             "_table": wording.table(now, self._headline),
             "_origin": wording.origin(config),

@@ -86,9 +86,7 @@ def numbers(now: Moment, headline: Headline, megabytes: float) -> str:
     return escape(" · ".join(f"{name} {value}" for name, value in found))
 
 
-def curves(
-    now: Moment, pins: Sequence[Course], references: Mapping[str, float], headline: Headline
-) -> str:
+def curves(now: Moment, pins: Sequence[Course], headline: Headline) -> str:
     """The learning curves: the present run, pinned ones, and bands of several seeds."""
     course = now.course
     ghosts = [
@@ -96,7 +94,7 @@ def curves(
               pin.points("student", headline.key))
         for pin in pins if pin is not course
     ]  # fmt: skip
-    known = dict(references)
+    known = dict(now.references)
     if course and course.results:
         for role in ("oracle", "teacher"):
             known[role] = course.results[role][headline.key]
