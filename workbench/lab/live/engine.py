@@ -14,8 +14,8 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ LOOK_EVERY = 0.4
 LAST_STEP = 20.0
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+_preparing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -383,7 +384,8 @@ class Engine:
         self._update(state="preparing", stage="loading", done=0, total=0, step=0, kept=(),
                      reason="", remark="", error="", details="")  # fmt: skip
         self._held.enter_context(run_directory.new_directory(directory))
-        shop = workshop.prepare(config, _Told(self))
+        with self._alone():
+            shop = workshop.prepare(config, _Told(self))
         self._stop_if_cancelled("stopped before the first step")
         storage.write_json(directory.config, run_directory.described(config))
         self._session = Session(
@@ -609,6 +611,21 @@ class Engine:
         self._running = False
         self._update(state=state, stage="", **changes)
         self._settle()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While no other Lab of this kernel prepares.
+
+        transformers imports its parts when they are first asked for, and two threads that do so
+        at once find it without some of them.
+        """
+        while not _preparing.acquire(timeout=0.2):
+            self._update(stage="waiting until another Lab is prepared")
+            self._stop_if_cancelled("stopped before the first step")
+        try:
+            yield
+        finally:
+            _preparing.release()
 
     def _stop_if_cancelled(self, words: str) -> None:
         if self._cancel.is_set():
