@@ -420,4 +420,4 @@ def choose_theme(page: Page, theme: str) -> None:
     items.get_by_text("Theme", exact=True).hover()
     items.get_by_text(f"JupyterLab {theme}", exact=True).click()
     light = str(theme == "Light").lower()
-    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", light)
+    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", light, timeout=PATIENCE)
