@@ -52,8 +52,8 @@ print(f"<engines: {len(names)}, runs: {len(lab.engine.moment.earlier)}>")
 """,
     "two": f"""
 from workbench import Lab
-one = Lab("protgpt2-tiny;steps=20", {SMALL})
-two = Lab("distilbert-pmhc;steps=20", {SMALL})
+one = Lab("protgpt2-tiny;steps=6", {SMALL})
+two = Lab("distilbert-pmhc;steps=6", {SMALL})
 display(one, two)
 """,
     "both": "print('<both', one.settings.values()['temperature'], two.settings.values()"
