@@ -320,6 +320,14 @@ def test_a_question_comes_before_the_run_and_is_answered_by_it(make):
     assert ("as you said" in lab.message) == (measured == "yes")
 
 
+def test_a_stored_run_does_not_answer_the_question():
+    lab = Lab("protgpt2-tiny", question=Question("?", ("yes", "no"), lambda results: "yes"))
+    lab.answer("no")
+    assert lab._publisher.flush(PATIENCE)
+    assert "stored run" in lab.message and "Measured" not in lab.message
+    lab.close()
+
+
 def test_a_plateau_ends_the_run_and_says_so(make):
     lab = make(steps=400, plateau=Plateau(measurements=2, least=10.0))
     lab.play()

@@ -18,7 +18,7 @@ _EXPORTS = {
     "explore_words": "explore.word_explorer",
     "LayerMapEditor": "layers.layer_editor",
     "Lab": "live.lab",
-    "Question": "live.lab",
+    "Question": "live.controls",
     "Ledger": "terms.ledger",
     "weigh_terms": "terms.term_weights",
 }

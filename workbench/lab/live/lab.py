@@ -10,12 +10,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import traitlets
 
 from workbench import recipes, run_directory
@@ -24,77 +23,20 @@ from workbench.errors import UsageError, WorkbenchError
 from workbench.events import WEIGHT
 from workbench.headline import BY_TASK
 from workbench.lab import registry
-from workbench.lab.live import knobs, script, stored, wording
+from workbench.lab.live import controls, drawn, knobs, script, stored, wording
+from workbench.lab.live.controls import Control, Press, Question
 from workbench.lab.live.engine import Course, Engine, Moment, Plateau
 from workbench.lab.live.follower import Follower
 from workbench.lab.live.knobs import LIVE, ON_RESET, PRESETS, Settings
 from workbench.lab.pictured import Pictured, text_of
 from workbench.lab.svg import escape
 
-#: So many words of a large vocabulary are drawn one by one.
-SHOWN_WORDS = 12
-IMPOSSIBLE = -1e30
-#: What can be done in each state, where nothing else forbids it.
-_ALLOWED = {
-    "new": ("play", "step", "steps", "seeds", "reset"),
-    "preparing": ("pause", "reset"),
-    "running": ("pause", "reset", "pin"),
-    "paused": ("play", "step", "steps", "rewind", "branch", "reset", "pin", "seeds"),
-    "finishing": (),
-    "done": ("play", "step", "steps", "rewind", "branch", "reset", "pin", "seeds"),
-    "failed": ("rewind", "reset"),
-    "following": (),
-    "closed": (),
-}
-_BEGINS = {"play", "step", "steps", "seeds"}
 #: Settings that a page for visitors does not take from them: they name files of this machine.
 PRIVATE = ("data", "init")
 _JS = (
     "elements.js", "state.js", "distillation.js", "explorer_charts.js",
     *(f"live/{name}.js" for name in ("wire", "status", "controls", "transport", "probe", "lab")),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Question:
-    """Asked before Play; the run answers it.
-
-    Attributes:
-        text: the question.
-        options: what can be answered.
-        measured: from the contents of results.json to the option that came true.
-    """
-
-    text: str
-    options: tuple[str, ...]
-    measured: Callable[[dict[str, Any]], str]
-
-
-class Control:
-    """A knob of the panel for Python: read and set its ``value``."""
-
-    def __init__(self, lab: Lab, name: str) -> None:
-        self._lab, self.name = lab, name
-
-    @property
-    def value(self) -> Any:
-        """Where it stands."""
-        return self._lab.settings.values()[self.name]
-
-    @value.setter
-    def value(self, value: Any) -> None:
-        self._lab.set(**{self.name: value})
-
-
-class Press:
-    """A button of the panel for Python."""
-
-    def __init__(self, press: Callable[[], Any]) -> None:
-        self._press = press
-
-    def click(self) -> None:
-        """As the mouse does."""
-        self._press()
 
 
 class Lab(Pictured):
@@ -153,7 +95,7 @@ class Lab(Pictured):
         follow: str | Path | None = None,
         **options: Any,
     ) -> None:
-        self.settings = _settings(link, options)
+        self.settings = controls.settings(link, options)
         self._private = private
         if private:
             self._refuse_private(self.settings.given)
@@ -213,7 +155,7 @@ class Lab(Pictured):
         Raises:
             UsageError: if there is no such knob or a value is out of range; nothing is changed.
         """
-        named = _long_names(changes)
+        named = controls.long_names(changes)
         with self._lock:
             if self._private:
                 self._refuse_private(named)
@@ -244,7 +186,7 @@ class Lab(Pictured):
         if self.state == "following":
             raise UsageError("this panel follows a run of another process; it begins none")
         self.set(**changes)
-        if "play" not in self._allowed(Moment(), self._answer):
+        if "play" not in drawn.allowed(Moment(), self._asked):
             raise UsageError("the question comes first: answer it in the panel or by lab.answer(…)")
         if self.state not in ("new", "done"):
             self.reset()
@@ -455,8 +397,13 @@ class Lab(Pictured):
         else:
             raise UsageError(f"the panel knows no command {command!r}")
 
+    @property
+    def _asked(self) -> bool:
+        """Whether a question waits for its answer."""
+        return self._question is not None and self._answer is None
+
     def _begin(self, command: str, value: Any = None) -> None:
-        if self._question is not None and self._answer is None:
+        if self._asked:
             self.engine.remark("Answer the question first: then the run can.")
             return
         self.engine.tell(command, value)
@@ -539,27 +486,29 @@ class Lab(Pictured):
             answer, example = self._answer, self._example
         config, values = settings.config(), settings.values()
         course = now.course
+        told = drawn.told(self._question, now, answer)
+        asked = self._question is not None and answer is None
         title, sentence = wording.status(now, config.steps, self._words(values))
         if course is not None and course.number == 0:
             sentence += f" Shown until then: the recipe's own stored run ({self._stored[2]})."
         traits = {
             "_face": self._drawn_face(settings, now),
             "_values": {
-                "settings": values, "pending": _pending(values, course, now), "heard": heard,
+                "settings": values, "pending": drawn.pending(values, course, now), "heard": heard,
                 "answer": answer, "example": example,
             },
             "_status": {
                 "state": now.state, "title": title, "sentence": sentence,
-                "remark": " ".join(filter(None, (now.remark, self._told(now, answer)))),
+                "remark": " ".join(filter(None, (now.remark, told))),
                 "details": now.details, "done": now.done, "total": now.total,
-                "allowed": self._allowed(now, answer), "kept": list(now.kept), "step": now.step,
+                "allowed": drawn.allowed(now, asked), "kept": list(now.kept), "step": now.step,
                 "steps": course.config.steps if course else config.steps,
                 "pins": [
                     {"id": n, "label": wording.difference(c, course)} for n, c in pins.items()
                 ],
             },
             "_formula": wording.formula(config, values),
-            "_numbers": wording.numbers(now, self._headline, _megabytes()),
+            "_numbers": wording.numbers(now, self._headline, drawn.megabytes()),
             "_curves": wording.curves(now, list(pins.values()), self._headline),
             "_terms": wording.terms(now),
             "_table": wording.table(now, self._headline),
@@ -569,7 +518,7 @@ class Lab(Pictured):
         }  # fmt: skip
         if now.look is not None and now.look is not self._look_drawn:
             self._look_drawn = now.look
-            traits["_probe"], traits["_logits"] = _drawn_look(now.look)
+            traits["_probe"], traits["_logits"] = drawn.example(now.look)
         with self.hold_sync():
             for name, value in traits.items():
                 if getattr(self, name) != value:
@@ -593,25 +542,6 @@ class Lab(Pictured):
         return [p for p in PRESETS if "variant" not in p.given or not self.settings.options.get(
             "variant")]  # fmt: skip
 
-    def _allowed(self, now: Moment, answer: str | None) -> list[str]:
-        found = [*_ALLOWED[now.state]]
-        if not now.kept:
-            found = [c for c in found if c not in ("rewind", "branch")]
-        if now.course is None:
-            found = [c for c in found if c != "pin"]
-        if self._question is not None and answer is None:
-            found = [c for c in found if c not in _BEGINS]
-        return found
-
-    def _told(self, now: Moment, answer: str | None) -> str:
-        """What became of the prediction."""
-        results = now.course.results if now.course else None
-        if self._question is None or answer is None or results is None:
-            return ""
-        measured = self._question.measured(results)
-        right = "as you said" if measured == answer else f"you said: {answer}"
-        return f"{self._question.text} Measured: {measured} ({right})."
-
     def _words(self, values: Mapping[str, Any]) -> str:
         return f"T = {values['temperature']:g}, α = {values['alpha']:.3g}, {values['variant']}"
 
@@ -628,69 +558,3 @@ class Lab(Pictured):
         if self._directory is not None:
             path = run_directory.new_name(config, self._directory)
         return run_directory.RunDirectory(path)
-
-
-# ---------------------------------------------------------------------- parts
-
-
-def _settings(link: str, options: Mapping[str, Any]) -> Settings:
-    settings = knobs.read(link)
-    named = _long_names(options)
-    own = {n: v for n, v in named.items()
-           if n in (*LIVE, *ON_RESET) or n.startswith(WEIGHT)}  # fmt: skip
-    others = {n: v for n, v in named.items() if n not in own}
-    settings = replace(settings, options=others)
-    ordered = dict(sorted(own.items(), key=lambda item: item[0] != "variant"))
-    settings = settings.changed({n: v for n, v in ordered.items() if v is not None})
-    settings.config()
-    return settings
-
-
-def _long_names(changes: Mapping[str, Any]) -> dict[str, Any]:
-    named: dict[str, Any] = {}
-    for key, value in changes.items():
-        if key == "weights":
-            named |= {f"{WEIGHT}{n}": v for n, v in (value or {}).items()}
-        else:
-            named[knobs.LONG.get(key, key)] = value
-    return named
-
-
-def _pending(values: Mapping[str, Any], course: Course | None, now: Moment) -> list[str]:
-    if course is None or now.state in ("new", "closed", "following"):
-        return []
-    return [n for n in ON_RESET if n != "seed" and values[n] != getattr(course.config, n)] + (
-        ["seed"] if values["seed"] != course.config.seed and now.state != "done" else []
-    )
-
-
-def _drawn_look(look: Any) -> tuple[dict[str, Any], bytes]:
-    """The chosen example for the front end: words, rows, and their numbers as float32."""
-    probe, rows = look.probe, {}
-    if probe.oracle is not None:
-        with np.errstate(divide="ignore"):
-            rows["oracle"] = np.maximum(np.log(probe.oracle), IMPOSSIBLE)
-    rows |= look.logits
-    count = len(probe.words)
-    order = np.argsort(-np.asarray(rows.get("oracle", rows["teacher"])), kind="stable")
-    if count > SHOWN_WORDS + 14:
-        likely = [int(i) for i in order[:SHOWN_WORDS]]
-        # What the teacher believes in belongs beside it, true or not.
-        likely += [int(i) for i in np.argsort(-rows["teacher"], kind="stable")[:SHOWN_WORDS]
-                   if int(i) not in likely]  # fmt: skip
-        shown = likely[:SHOWN_WORDS]
-    else:
-        shown = [int(i) for i in order]
-    drawn = {
-        "title": probe.title, "text": probe.text, "words": list(probe.words), "shown": shown,
-        "rest": probe.rest if len(shown) < count else None, "rows": list(rows),
-        "label": probe.label,
-    }  # fmt: skip
-    stacked = np.stack([np.asarray(r, dtype=np.float32) for r in rows.values()])
-    return drawn, stacked.astype("<f4").tobytes()
-
-
-def _megabytes() -> float:
-    import psutil
-
-    return psutil.Process().memory_info().rss / 2**20
