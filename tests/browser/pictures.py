@@ -21,8 +21,9 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 PLACE = Path(__file__).parents[2] / "data" / "pictures"
 #: The run of which a picture is taken when half of it is over.
-LINK = "protgpt2-tiny;T=4;steps=600"
-WIDTH, HEIGHT = 1240, 900  # CSS px
+LINK = "protgpt2-tiny;T=2;steps=600"
+#: CSS px; as high as the panel, which would be cut off where the page scrolls.
+WIDTH, HEIGHT = 1460, 1640
 PATIENCE = 300_000  # ms
 
 
@@ -36,7 +37,8 @@ def take(browser: Browser, address: str, scheme: str) -> Path:
     page.goto(address)
     panel = page.locator(".wblab")
     panel.get_by_role("button", name="Play", exact=True).click()
-    far_enough = re.compile(r"step ([3-9]\d\d|\d,\d{3}) of")
+    expect(panel.get_by_role("button", name="Pause", exact=True)).to_be_visible(timeout=PATIENCE)
+    far_enough = re.compile(r"step [3-5]\d\d of")
     expect(panel.locator(".wblab-numbers")).to_contain_text(far_enough, timeout=PATIENCE)
     path = PLACE / f"lab_{scheme}.png"
     panel.screenshot(path=path)
