@@ -31,7 +31,7 @@ def test_it_plays_to_its_end(tmp_path, voila, theme):
     nbformat.write(notebook, tmp_path / "demo.ipynb")
     shown = voila("demo.ipynb")
     if theme == "dark":
-        shown.page.goto(f"{shown.page.url}&voila-theme=dark")
+        shown.page.goto(f"{shown.page.url}&theme=dark")
     panel = shown.page.locator(".wblab")
     expect(panel).to_be_visible(timeout=PATIENCE)
     expect(panel).to_have_css("background-color", GROUNDS[theme])
