@@ -103,6 +103,7 @@ class Knob {
 
   /** What may be typed into a text box, as the browser offers it. */
   buildSuggestions(id) {
+    if (this.about.placeholder) this.control.placeholder = this.about.placeholder;
     this.control.setAttribute("list", id);
     return node("datalist", { id }, ...this.about.suggestions.map((value) => node("option", { value })));
   }

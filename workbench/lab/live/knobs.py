@@ -194,6 +194,7 @@ def knobs(settings: Settings) -> list[dict[str, Any]]:
         _knob("variant", "Variant", "menu", options=variants, live=False,
               help="which reading of the recipe"),
         _knob("size", "Student's size", "text", live=False, suggestions=sizes(settings),
+              placeholder="as the recipe",
               help="layers, such as 3, or layers and width, such as 3x96; empty for the recipe's"),
         _knob("seed", "Seed", "number", min=0, max=SEED_LIMIT - 1, step=1, live=False,
               help="of the student's start and the order of batches"),

@@ -250,9 +250,11 @@ class Panel {
 
   /** Keys of a panel that has the focus; none of them reaches the notebook. */
   pressed(event) {
-    event.stopPropagation();
     const { target, key } = event;
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const isChord = event.ctrlKey || event.metaKey || event.altKey;
+    // The page's own chords, such as the one that saves, are the page's; Enter would run a cell.
+    if (!isChord || key === "Enter") event.stopPropagation();
+    if (isChord) return;
     if (!this.model.get("_presenter") && target !== this.root) return;
     if (target.matches("input:not([type=range]), select, textarea, summary")) return;
     // A slider has its own arrows.

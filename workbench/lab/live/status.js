@@ -21,15 +21,16 @@ class Status {
       "aria-label": "progress of the run", "aria-valuemin": 0 }, this.done);
   }
 
-  show({ title, sentence, remark, details, done, total }, silent) {
+  show({ state, title, sentence, remark, details, done, total }, silent) {
     write(this.title, silent ? "No answer." : title);
     write(this.sentence, silent ? SILENCE : sentence);
     write(this.remark, silent ? "" : remark);
     write(this.trace, details);
     this.details.hidden = !details;
-    this.done.style.width = `${total ? 100 * Math.min(1, done / total) : 0}%`;
+    const share = state === "done" ? 1 : total ? Math.min(1, done / total) : 0;
+    this.done.style.width = `${100 * share}%`;
     this.progress.setAttribute("aria-valuemax", total || 1);
-    this.progress.setAttribute("aria-valuenow", total ? done : 0);
+    this.progress.setAttribute("aria-valuenow", total ? done : share);
   }
 }
 

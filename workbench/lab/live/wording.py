@@ -130,7 +130,8 @@ def terms(now: Moment) -> str:
             f'<tr><th scope="row" {_HEAD}>{escape(name)}</th>'
             f"<td {_CELL}>{escape(_number(entry['weight']))}</td>"
             f"<td {_CELL}>{escape(_number(entry['value']))}</td>"
-            f"<td>{_spark(values)}</td><td {_CELL}>{share:.1%}</td><td>{bar}</td></tr>"
+            f'<td style="padding-right:8px">{_spark(values)}</td>'
+            f"<td {_CELL}>{share:.1%}</td><td>{bar}</td></tr>"
         )
     return (
         f'<div style="overflow-x:auto"><table {_TABLE}><caption {_CAPTION}>'
