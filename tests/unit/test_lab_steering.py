@@ -517,12 +517,12 @@ def test_a_hundred_labs_leave_no_thread_and_no_widget(make):
         lab._publisher.flush(PATIENCE)
 
     once()
-    threads, widgets = threading.active_count(), len(ipywidgets.Widget.widgets)
+    threads, widgets = threading.active_count(), len(ipywidgets.widgets.widget._instances)
     for _ in range(99):
         once()
     gc.collect()
     assert threading.active_count() <= threads
-    assert len(ipywidgets.Widget.widgets) <= widgets
+    assert len(ipywidgets.widgets.widget._instances) <= widgets
 
 
 def test_closing_twice_is_once_and_keeps_the_last_picture(make):
