@@ -86,8 +86,11 @@ class RunConfig:
             losses.check_alpha(self.alpha)
         except ValueError as error:
             raise UsageError(str(error)) from error
+        own = recipe.scale(self.scale)
         layer_maps.check(self.start)
-        student_size.resize(recipe.scale(self.scale).student, self.size)
+        if self.teacher == own.teacher_source:
+            layer_maps.parse(self.start, own.teacher.layers)
+        student_size.resize(own.student, self.size)
         terms = recipe.variant(self.variant).objective.terms()
         for name, weight in (self.weights or {}).items():
             if name not in terms:

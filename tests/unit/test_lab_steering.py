@@ -155,7 +155,7 @@ def test_live_knobs_move_the_run_and_it_is_repeated_to_the_same_bytes(make, tmp_
 
 
 def test_the_script_repeats_the_run(make, tmp_path, monkeypatch):
-    lab = make()
+    lab = make(size="1x24")
     lab.step(6)
     settled(lab)
     lab.set(T=3.0)
@@ -390,6 +390,55 @@ def test_a_run_from_a_cell_that_is_left_says_so(make):
     with pytest.raises(WorkbenchError, match="left before its end"):
         lab.run()
     leaving.join()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "said"),
+    [("distilbert-pmhc", {"size": "6"}, "2i can give 1 to 4"),
+     ("protgpt2-tiny", {"init": "0,99"}, "the teacher has 9, numbered 0 to 8")],
+)  # fmt: skip
+def test_a_start_that_the_teacher_cannot_give_is_refused_and_the_panel_goes_on(
+    recipe, changes, said
+):
+    lab = Lab(recipe)
+    said_by_hand = {"n": 1, "set": changes}
+    lab._received(lab, said_by_hand, [])
+    assert lab._publisher.flush(PATIENCE)
+    assert said in lab.message and lab._values["heard"] == 1
+    lab.close()
+
+
+def test_the_size_is_told_wherever_a_run_is_named(make):
+    lab = make()
+    lab.run()
+    lab.pin()
+    lab.set(size="1x24")
+    assert lab._publisher.flush(PATIENCE)
+    assert "1 layers" not in lab._origin and "(1 layer, 24 wide)" in lab._origin
+    lab.run()
+    assert "size=the recipe&#x27;s: " in lab.svg()
+    assert "size=1x24 seed 0" in lab._table
+
+
+def test_a_start_from_a_teacher_of_ones_own_needs_no_table_of_layers(make):
+    lab = make(init="0,40")
+    assert "0,40, of a teacher that is yours" in lab._origin
+
+
+def test_a_closed_panel_says_what_to_do(make):
+    lab = make()
+    lab.close()
+    with pytest.raises(UsageError, match="run its cell again"):
+        lab.run()
+
+
+def test_a_run_beyond_the_sliders_is_followed(make, tmp_path, options_of):
+    place = tmp_path / "followed"
+    runs.distill("protgpt2-tiny", place, progress=Silent(), temperature=100.0, **options_of)
+    lab = Lab.follow(place)
+    assert "at T=100 " in lab._formula and lab.state == "following"
+    assert lab.settings.config() == run_directory.load_config(run_directory.RunDirectory(place))
+    lab.close()
 
 
 def test_a_visitor_chooses_among_a_few_sizes(make):

@@ -59,6 +59,7 @@ class Knob {
     control.setAttribute("data-name", about.name);
     control.setAttribute("aria-describedby", this.tag.id);
     if (this.slider) this.box = this.buildBox(`${about.label}, as a number`);
+    if (about.placeholder) control.placeholder = about.placeholder;
     const suggestions = about.suggestions?.length ? [this.buildSuggestions(`${id}-list`)] : [];
     this.element = node("div", { class: `wblab-knob wblab-kind-${about.kind}`, "data-knob": about.name },
       node("div", { class: "wblab-knobname" }, this.label, this.tag),
@@ -103,7 +104,6 @@ class Knob {
 
   /** What may be typed into a text box, as the browser offers it. */
   buildSuggestions(id) {
-    if (this.about.placeholder) this.control.placeholder = this.about.placeholder;
     this.control.setAttribute("list", id);
     return node("datalist", { id }, ...this.about.suggestions.map((value) => node("option", { value })));
   }

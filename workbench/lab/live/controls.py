@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench import run_directory
 from workbench.events import WEIGHT
 from workbench.lab.live import knobs
 from workbench.lab.live.knobs import LIVE, ON_RESET, Settings
+
+#: Options of `RunConfig.from_recipe` that a panel has no knob for.
+_WITHOUT_KNOB = (
+    "scale", "teacher", "column", "alleles", "match", "whole_words", "batch_size",
+    "train_sequences", "validation_sequences", "cached",
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from workbench.lab.live.lab import Lab
@@ -72,6 +80,19 @@ def settings(link: str, options: Mapping[str, Any]) -> Settings:
     found = found.changed({n: v for n, v in ordered.items() if v is not None})
     found.config()
     return found
+
+
+def of_run(path: str | Path) -> Settings:
+    """Settings as a run has them, also where no knob reaches.
+
+    Raises:
+        WorkbenchError: if there is no run.
+    """
+    config = run_directory.load_config(run_directory.RunDirectory(Path(path)))
+    weights = {f"{WEIGHT}{n}": v for n, v in (config.weights or {}).items()}
+    given = {n: getattr(config, n) for n in (*LIVE, *ON_RESET)} | weights
+    options = {n: getattr(config, n) for n in _WITHOUT_KNOB}
+    return Settings(config.recipe, given, options)
 
 
 def long_names(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 // The Lab's view: the run's controls, its pictures and its words in one panel. Python draws most
-// pictures as finished text; the distributions are drawn here. This file is joined behind elements.js, state.js, distillation.js, explorer_charts.js
-// and the other lab_*.js.
+// pictures as finished text; the distributions are drawn here. This file is joined behind
+// elements.js, state.js, distillation.js, explorer_charts.js and the other scripts of this folder.
 
 const CALM = 1000; // ms between two pictures for those who asked for less motion
 const WIDE_ENOUGH = 1080; // px

@@ -51,7 +51,7 @@ class Lab(Pictured):
         private: take no data and no start from the panel; for pages with visitors.
         presenter: begin in large type with few controls.
         name: a new Lab closes the open one of the same name; by default the cell and the recipe.
-        follow: a run directory to show, see `follow`.
+        follow: a run directory to show, see `follow`; link and options are the run's own then.
         options: values of knobs (``T``, ``alpha``, ``variant``, ``steps`` …; ``weights`` by term),
             and options of `RunConfig.from_recipe` that have no knob.
 
@@ -95,7 +95,10 @@ class Lab(Pictured):
         follow: str | Path | None = None,
         **options: Any,
     ) -> None:
-        self.settings = controls.settings(link, options)
+        if follow is None:
+            self.settings = controls.settings(link, options)
+        else:
+            self.settings = controls.of_run(follow)
         self._private = private
         if private:
             self._refuse_private(self.settings.given)
@@ -139,9 +142,7 @@ class Lab(Pictured):
         Raises:
             WorkbenchError: if there is no run.
         """
-        config = run_directory.load_config(run_directory.RunDirectory(Path(run)))
-        values = {n: getattr(config, n) for n in (*LIVE, *ON_RESET)}
-        return cls(config.recipe, follow=run, weights=config.weights, **values, **options)
+        return cls(follow=run, **options)
 
     # ------------------------------------------------------------------ by hand
 
@@ -185,6 +186,8 @@ class Lab(Pictured):
         """
         if self.state == "following":
             raise UsageError("this panel follows a run of another process; it begins none")
+        if self._closed:
+            raise UsageError("this panel is closed; run its cell again for a new one")
         self.set(**changes)
         if "play" not in drawn.allowed(Moment(), self._asked):
             raise UsageError("the question comes first: answer it in the panel or by lab.answer(…)")

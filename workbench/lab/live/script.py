@@ -6,7 +6,7 @@ from typing import Any
 
 from workbench.events import WEIGHT
 from workbench.lab.live.engine import Course
-from workbench.lab.live.knobs import Settings
+from workbench.lab.live.knobs import LIVE, ON_RESET, Settings
 
 
 def source(settings: Settings, course: Course | None) -> str:
@@ -23,8 +23,7 @@ def source(settings: Settings, course: Course | None) -> str:
     else:
         # All of it: what a recipe says may change, what was run did not.
         config = course.config.to_json()
-        options = {n: config[n] for n in ("variant", "temperature", "alpha", "learning_rate",
-                                          "steps", "seed", "init", "data")}  # fmt: skip
+        options = {n: config[n] for n in (*LIVE, *ON_RESET) if config[n] != ""}
         weights = config["weights"]
     options |= {n: v for n, v in settings.options.items() if v is not None}
     if weights:

@@ -1,6 +1,6 @@
 // The Lab's words about the run: its state, how far it is, the runs pinned beside it, the question
 // that stands before it, and what it leaves behind as a line of text and as a script. This file is
-// joined with elements.js and lab_controls.js.
+// joined with elements.js and controls.js.
 
 const SILENCE = "The kernel does not answer: restart it and run this cell again. The picture stays.";
 

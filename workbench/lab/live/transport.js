@@ -1,5 +1,5 @@
 // The Lab's commands: play, steps, the way back, and what begins anew. This file is joined behind
-// elements.js, state.js and lab_controls.js.
+// elements.js, state.js and controls.js.
 
 const SEEDS = 3, STEPS = 50, MOST_STEPS = 1e6;
 /** Why a command cannot be given, where the state alone says it. */

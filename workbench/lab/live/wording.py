@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from workbench import layer_maps, recipes, verdicts
+from workbench import layer_maps, recipes, student_size, verdicts
 from workbench.config import RunConfig
 from workbench.events import WEIGHT
 from workbench.headline import Headline
@@ -22,7 +22,7 @@ from workbench.verdicts import Verdict
 
 #: Fields of a configuration that may tell two runs apart, in the order of the words.
 TOLD = (
-    "variant", "temperature", "alpha", "learning_rate", "init", "data", "teacher", "steps",
+    "variant", "temperature", "alpha", "learning_rate", "size", "init", "data", "teacher", "steps",
     "batch_size", "match", "train_sequences", "seed",
 )  # fmt: skip
 _TRACK = (
@@ -199,11 +199,17 @@ def sentences(runs: Sequence[Course], headline: Headline) -> list[str]:
 def origin(config: RunConfig) -> str:
     """Which of the student's weights come from where."""
     scale = recipes.get(config.recipe).scale(config.scale)
+    if config.teacher != scale.teacher_source and config.start != layer_maps.RANDOM:
+        return (
+            f"<p><strong>Student's start:</strong> {escape(config.start)}, of a teacher that is "
+            "yours. The baseline has the same.</p>"
+        )
     layer_map = layer_maps.parse(config.start, scale.teacher.layers)
     if layer_map is None:
-        shape = scale.student
+        shape = student_size.resize(scale.student, config.size)
+        layers = "1 layer" if shape.layers == 1 else f"{shape.layers} layers"
         return (
-            f"<p><strong>Student's start:</strong> all weights random ({shape.layers} layers, "
+            f"<p><strong>Student's start:</strong> all weights random ({layers}, "
             f"{shape.width} wide), drawn from seed {config.seed}. The baseline has the same.</p>"
         )
     copies = layer_maps.copies(config.init)
@@ -237,8 +243,13 @@ def formula(config: RunConfig, values: Mapping[str, Any]) -> str:
 
 
 def named(config: RunConfig) -> str:
-    """Such as ``T=10 α=0.1 corrected``."""
-    return f"T={config.temperature:g} α={config.alpha:.3g} {config.variant}"
+    """Such as ``T=10 α=0.1 corrected``, and a size or start that is not the recipe's."""
+    words = [f"T={config.temperature:g}", f"α={config.alpha:.3g}", config.variant]
+    if config.size:
+        words.append(f"size={config.size}")
+    if config.init != recipes.get(config.recipe).init:
+        words.append(f"init={config.init}")
+    return " ".join(words)
 
 
 def difference(run: Course, other: Course | None) -> str:
@@ -360,7 +371,9 @@ def _short(name: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return str(value) if value not in ("", None) else "the recipe's"
 
 
 def _number(value: float | None) -> str:
