@@ -89,7 +89,11 @@ def sent(page: Page) -> list[dict[str, Any]]:
     page.evaluate(
         "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
     )
-    return page.evaluate("window.sent.splice(0)")
+    return [
+        {key: part for key, part in message.items() if key not in ("page", "again")}
+        for message in page.evaluate("window.sent.splice(0)")
+        if "set" in message or "do" in message  # not one that only repeats
+    ]
 
 
 def without_numbers(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -372,6 +376,36 @@ def test_what_was_set_goes_out_before_a_command(show):
         }"""
     )
     assert sent(page) == [{"n": 1, "set": {"temperature": 50}}, {"n": 2, "do": "step"}]
+
+
+# ---------------------------------------------------------------------- nothing said is lost
+
+
+def test_what_was_not_heard_is_said_again(show):
+    page = show(clock=True)
+    press = page.get_by_role("button", name="Step", exact=True).click
+    press()
+    page.clock.run_for(900)
+    assert [message["n"] for message in page.evaluate("window.sent")] == [1]
+    page.clock.run_for(200)  # one second, then two, then four
+    page.clock.run_for(2_000)
+    first, *again = page.evaluate("window.sent.splice(0)")
+    assert again == [{"page": first["page"], "n": 1, "again": [{"n": 1, "do": "step"}]}] * 2
+    # What comes next brings it along, and a slider's moves as one.
+    drag(temperature(page), 100)
+    page.clock.run_for(100)
+    drag(temperature(page), 200)
+    page.clock.run_for(100)
+    set_once, set_twice = page.evaluate("window.sent.splice(0)")
+    assert set_once["again"] == [{"n": 1, "do": "step"}]
+    assert set_twice["again"] == [{"n": 1, "do": "step"}, {"n": 2, "set": set_once["set"]}]
+    say(page, _values=values(heard=1))
+    page.clock.run_for(1_000)
+    (last,) = page.evaluate("window.sent.splice(0)")
+    assert last["again"] == [{"n": 3, "set": {"temperature": 50}}]
+    say(page, _values=values(heard=3))
+    page.clock.run_for(10_000)
+    assert page.evaluate("window.sent.length") == 0
 
 
 # ---------------------------------------------------------------------- a kernel that is silent
@@ -1187,7 +1221,7 @@ sys.path.insert(0, {folder!r})
 from lab_view import StandIn, values
 lab, heard = StandIn(), []
 def hear(_, content, buffers):
-    heard.append(content)
+    heard.append({{key: content[key] for key in ("n", "do")}})
     lab._values = values(heard=content["n"])
 lab.on_msg(hear)
 lab"""

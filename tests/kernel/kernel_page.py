@@ -56,10 +56,18 @@ class Page:
 
     def use_subshell(self) -> None:
         """As JupyterLab does: messages of widgets go to a thread of their own."""
-        message = self.client.session.msg("create_subshell_request")
-        self.client.control_channel.send(message)
-        reply = self.client.get_control_msg(timeout=PATIENCE)
-        self.subshell = reply["content"]["subshell_id"]
+        self.subshell = self._control("create_subshell_request")["subshell_id"]
+
+    def leave_subshell(self) -> None:
+        """As JupyterLab does when a page is closed."""
+        self._control("delete_subshell_request", subshell_id=self.subshell)
+        self.subshell = None
+
+    def _control(self, kind: str, **content: object) -> dict:
+        self.client.control_channel.send(self.client.session.msg(kind, content))
+        reply = self.client.get_control_msg(timeout=PATIENCE)["content"]
+        assert reply["status"] == "ok", reply
+        return reply
 
     def run(self, code: str, cell: str = "elsewhere") -> str:
         """Run a cell to its end; its result as text."""

@@ -93,6 +93,20 @@ def live(page) -> None:
     assert "stream" not in page.outputs
 
 
+def test_a_page_hears_and_is_heard_when_another_is_gone(page):
+    """A page has a subshell of its own, which ends with it, and the Lab talks on from there."""
+    page.use_subshell()
+    page.run(TEACHER)
+    page.run(LAB, cell="lab-cell")
+    lab = page.find(_link="protgpt2-tiny")
+    page.say(lab, page="first", n=1, do="play")
+    page.until(lambda: status(page, lab)["step"] > 5)
+    page.leave_subshell()
+    page.use_subshell()
+    page.say(lab, page="second", n=2, do="pause")
+    page.until(lambda: status(page, lab)["state"] == "paused")
+
+
 def test_a_hundred_runs_of_the_cell_leave_nothing(page, capsys):
     page.run(TEACHER)
     page.run(LAB, cell="lab-cell")

@@ -217,6 +217,23 @@ def test_what_is_wrong_in_a_message_becomes_a_remark(make):
     assert "rewind was asked for with 'x'" in lab._status["remark"]
 
 
+def test_a_message_that_comes_twice_counts_once(make):
+    lab = make()
+    step, warmer = {"n": 1, "do": "step"}, {"n": 2, "set": {"temperature": 5.0}}
+    cooler = {"n": 3, "set": {"temperature": 3.0}}
+    # The first is lost; the second brings it along; the page, which was not answered yet, says
+    # both again; and another page has numbers of its own.
+    said(lab, {"page": "a", **warmer, "again": [step]}, {"page": "a", **step})
+    settled(lab)
+    said(lab, {"page": "b", **step}, {"page": "a", **cooler, "again": [step, warmer]})
+    said(lab, {"page": "a", "n": 3, "again": [warmer, cooler]})
+    settled(lab)
+    assert lab._publisher.flush(PATIENCE)
+    assert lab.engine.moment.step == 2
+    assert lab.settings.values()["temperature"] == 3.0
+    assert lab._values["heard"] == 3
+
+
 def test_ten_thousand_moves_lose_nothing_and_the_last_counts(make):
     lab = make(steps=2000)
     lab.play()

@@ -44,6 +44,14 @@ class Pictured(anywidget.AnyWidget):
         super().__init__(_picture=secrets.token_hex(8), **state)
         self._closed = False
 
+    def open(self) -> None:
+        """Tell the front end of the widget."""
+        super().open()
+        # ipykernel 7.4 sends a page's words to the subshell from which this widget last said
+        # something, which is that of a page that may be closed by now: then they are refused.
+        # Each goes to the subshell that its own page asked for.
+        self.comm._reply_subshell_for = _as_addressed
+
     def svg(self) -> str:
         """The picture of the present state, one ``<svg>`` element."""
         raise NotImplementedError
@@ -83,3 +91,7 @@ class Pictured(anywidget.AnyWidget):
     def _redraw(self) -> None:
         if self._shown is not None:
             self._shown.update(self._framed_picture(), raw=True)
+
+
+def _as_addressed(_data: Any, subshell: str | None) -> str | None:
+    return subshell

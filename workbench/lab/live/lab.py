@@ -107,6 +107,7 @@ class Lab(Pictured):
         self._headline = BY_TASK[recipes.get(self.settings.recipe).task]
         self._lock = threading.RLock()
         self._heard = 0
+        self._taken: dict[str, int] = {}  # page: number of the last message that was taken
         self._turns = 0
         self._ends = False
         self._example = 0
@@ -368,12 +369,30 @@ class Lab(Pictured):
         """A message from the browser, on whatever thread; returns at once."""
         if not isinstance(content, dict):
             return
-        number = content.get("n")
+        # A message repeats those before it that the page does not know to be heard.
+        earlier = content.get("again")
+        messages = [*(earlier if isinstance(earlier, list) else ()), content]
+        for message in messages:
+            if isinstance(message, dict) and self._is_new(content.get("page"), message.get("n")):
+                self._take(message)
+
+    def _is_new(self, page: Any, number: Any) -> bool:
+        """Whether a page's message was not taken before; from now on it was."""
+        if not isinstance(page, str) or not isinstance(number, int):
+            return True
+        with self._lock:
+            if number <= self._taken.get(page, 0):
+                return False
+            self._taken[page] = number
+            return True
+
+    def _take(self, message: dict[str, Any]) -> None:
+        number = message.get("n")
         try:
-            if isinstance(content.get("set"), dict):
-                self.set(**content["set"])
-            if "do" in content:
-                self._do(content["do"], content.get("with"))
+            if isinstance(message.get("set"), dict):
+                self.set(**message["set"])
+            if "do" in message:
+                self._do(message["do"], message.get("with"))
         except WorkbenchError as error:
             self.engine.remark(str(error))
         finally:

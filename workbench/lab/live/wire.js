@@ -2,17 +2,22 @@
 // DOM. All views of one model share a Wire, so that their messages are numbered in one row.
 
 const PATIENCE = 3000; // ms without a word from the kernel after a command
+const AGAIN = 1000; // ms until what was not heard is said again, then twice as long each time
+const LONGEST = 60_000; // ms
 /** What JupyterLab and Voilà say of a kernel that will never answer this panel again. */
 const GONE = ["restarting", "autorestarting", "terminating", "dead"];
 
 export class Wire {
   constructor(model) {
     this.model = model;
+    this.page = Math.random().toString(36).slice(2); // several pages may show one panel
     this.n = 0;
+    this.unheard = []; // what was said, until the kernel has heard it; the oldest first
     this.waiting = {}; // control: value, until the next frame
     this.sent = {}; // control: { n, value }, until the kernel has heard it
     this.awaited = 0; // number of the last command
     this.silent = false;
+    this.lost = false; // nothing more is said by itself
     this.views = new Set(); // functions to call when `silent` changes
     this.kernel = model.widget_manager?.kernel; // not everywhere
     this.hears = (_kernel, state) => { if (GONE.includes(state)) this.lose(); };
@@ -71,7 +76,7 @@ export class Wire {
     this.waiting = {};
     const n = this.next();
     for (const [name, value] of Object.entries(set)) this.sent[name] = { n, value };
-    this.send({ n, set });
+    this.say({ n, set });
   }
 
   /** Whether the kernel's value of a control is its answer to ours, or newer. */
@@ -91,16 +96,48 @@ export class Wire {
   do(command, value) {
     this.flush(); // what was set before the command counts for it
     const n = this.next();
-    const message = value === undefined ? { n, do: command } : { n, do: command, with: value };
     this.awaited = n;
     this.wait();
-    this.send(message);
+    this.say(value === undefined ? { n, do: command } : { n, do: command, with: value });
     return n;
+  }
+
+  // -- nothing said is lost
+
+  /**
+   * Say something, and with it all that is not heard yet: a page that was just opened, or whose
+   * connection was, may lose a message. The kernel takes each number of a page once.
+   */
+  say(message) {
+    const again = this.unheard;
+    this.send(again.length > 0 ? { ...message, again } : message);
+    const last = again.at(-1);
+    const both = last?.set && message.set; // a slider's last value is all that counts
+    this.unheard = both
+      ? [...again.slice(0, -1), { n: message.n, set: { ...last.set, ...message.set } }]
+      : [...again, message];
+    this.pause = AGAIN;
+    this.repeatLater();
+  }
+
+  repeatLater() {
+    clearTimeout(this.repetition);
+    this.repetition = setTimeout(() => {
+      this.forgetHeard();
+      if (this.unheard.length === 0 || this.lost || this.pause > LONGEST) return;
+      this.send({ n: this.unheard.at(-1).n, again: this.unheard });
+      this.pause *= 2;
+      this.repeatLater();
+    }, this.pause);
+  }
+
+  forgetHeard() {
+    this.unheard = this.unheard.filter((message) => message.n > this.heard);
   }
 
   send(message) {
     try {
-      this.model.send(message);
+      this.model.send({ page: this.page, ...message });
     } catch {
       this.lose(); // to a kernel that was restarted nothing can be sent
     }
@@ -118,6 +155,8 @@ export class Wire {
   arrived() {
     clearTimeout(this.timer);
     this.timer = undefined;
+    this.lost = false;
+    this.forgetHeard();
     this.turn(false);
     if (this.heard < this.awaited) this.wait();
   }
@@ -126,6 +165,7 @@ export class Wire {
   lose() {
     clearTimeout(this.timer);
     this.timer = undefined;
+    this.lost = true;
     this.turn(true);
   }
 
