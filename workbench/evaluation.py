@@ -6,12 +6,15 @@ from typing import Any
 
 from workbench import corpora, tasks
 from workbench.config import RunConfig
+from workbench.shared_baseline import SharedBaseline
 from workbench.tasks import Judged
 from workbench.tasks.generation import ROW_NAMES as ROW_NAMES
 from workbench.workshop import Workshop
 
 
-def evaluate_run(config: RunConfig, shop: Workshop, run: str, seconds: float) -> dict[str, Any]:
+def evaluate_run(
+    config: RunConfig, shop: Workshop, run: str, seconds: float, *, brief: bool = False
+) -> dict[str, Any]:
     """All results of a run in the shape of ``results.json``.
 
     Args:
@@ -19,7 +22,9 @@ def evaluate_run(config: RunConfig, shop: Workshop, run: str, seconds: float) ->
         shop: with trained students.
         run: the run directory, as text.
         seconds: time the training took.
+        brief: quality only; what it costs more to measure is null.
     """
+    shared = shop.baseline if isinstance(shop.baseline, SharedBaseline) else None
     judged = Judged(
         corpus=shop.corpus,
         tokenizer=shop.tokenizer,
@@ -29,8 +34,10 @@ def evaluate_run(config: RunConfig, shop: Workshop, run: str, seconds: float) ->
         teacher=shop.validation_teacher,
         student=shop.student.accelerator.unwrap_model(shop.student.student).eval(),
         baseline=shop.baseline.accelerator.unwrap_model(shop.baseline.student).eval(),
+        brief=brief,
+        known=shared.rows if shared and brief else {},
     )
-    return {
+    results = {
         "recipe": config.recipe,
         "variant": config.variant,
         "run": run,
@@ -41,6 +48,9 @@ def evaluate_run(config: RunConfig, shop: Workshop, run: str, seconds: float) ->
         "alpha": config.alpha,
         **tasks.of(config.recipe).four_rows(config, judged),
     }
+    if shared and brief:
+        shared.keep_rows(results)
+    return results
 
 
 def evaluate_model(source: str, config: RunConfig) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def write_card(path: Path, results: dict[str, Any], formula: str) -> None:
         tables.table(results),
         "```",
         "",
-        f"Against its teacher: {evaluation.speed_words(results)}.",
-        "",
     ]
+    if results["teacher"]["latency_ms"]:
+        lines += [f"Against its teacher: {evaluation.speed_words(results)}.", ""]
     storage.write_bytes(path / "README.md", "\n".join(lines).encode())

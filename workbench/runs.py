@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from workbench import checkpoints, storage, workshop
+from workbench import checkpoints, shared_baseline, storage, workshop
 from workbench import events as hand
 from workbench.config import RunConfig
-from workbench.errors import Interrupted, WorkbenchError
+from workbench.errors import Interrupted, UsageError, WorkbenchError
 from workbench.events import END, Event
 from workbench.progress import Progress, for_here
 from workbench.run_directory import (
@@ -41,6 +41,8 @@ def distill(
     on_metrics: Callable[[dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     events: Sequence[Event | dict[str, Any]] = (),
+    brief: bool = False,
+    baselines: str | Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """One full run: train student and baseline, evaluate, draw, save.
@@ -53,6 +55,9 @@ def distill(
         should_stop: asked before every step; True interrupts the run, resumable.
         events: changes of T, α, the learning rate or the weights of terms on the way, such as
             ``{"step": 100, "name": "temperature", "new": 4}``; see `workbench.events`.
+        brief: measure quality only at the end, and draw nothing; `evaluate` adds the rest.
+        baselines: directory of baselines that runs share which differ in T, α and variant; see
+            `workbench.shared_baseline`. By default each run trains its own, to the same bytes.
         options: see `RunConfig.from_recipe`.
 
     Returns:
@@ -64,7 +69,10 @@ def distill(
         Interrupted: if the run was stopped.
     """
     config = RunConfig.from_recipe(recipe, **options)
-    return _distill(config, run, progress, on_metrics, should_stop, hand.scheduled(events))
+    if events and baselines is not None:
+        raise UsageError("a run that is changed on its way has a baseline of its own")
+    scheduled = hand.scheduled(events)
+    return _distill(config, run, progress, on_metrics, should_stop, scheduled, brief, baselines)
 
 
 def _distill(
@@ -74,6 +82,8 @@ def _distill(
     on_metrics: Callable[[dict[str, Any]], None] | None,
     should_stop: Callable[[], bool] | None,
     scheduled: Sequence[Event],
+    brief: bool,
+    baselines: str | Path | None,
 ) -> dict[str, Any]:
     directory = RunDirectory(Path(run) if run else new_name(config))
     check_free(directory)
@@ -82,9 +92,11 @@ def _distill(
         shop = workshop.prepare(config, progress)
         plan = [event.to_json() for event in scheduled]
         storage.write_json(directory.config, described(config, plan))
+        _share(shop, config, baselines, should_stop, directory)
         session = Session(
-            directory, config, shop, progress, on_metrics=on_metrics, scheduled=scheduled
-        )
+            directory, config, shop, progress, on_metrics=on_metrics, scheduled=scheduled,
+            brief=brief,
+        )  # fmt: skip
         return _go(session, should_stop)
 
 
@@ -94,10 +106,12 @@ def resume(
     progress: Progress | None = None,
     on_metrics: Callable[[dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    brief: bool = False,
+    baselines: str | Path | None = None,
 ) -> dict[str, Any]:
     """Go on with a run from its last checkpoint, to the result of one never stopped.
 
-    A finished run is only read.
+    A finished run is only read. The other arguments are those of `distill`.
 
     Raises:
         WorkbenchError: if the directory holds no run, or another process works on it.
@@ -109,7 +123,8 @@ def resume(
     progress = progress or for_here()
     with lock(directory), _closing(progress):
         shop = workshop.prepare(config, progress)
-        session = Session(directory, config, shop, progress, on_metrics=on_metrics)
+        _share(shop, config, baselines, should_stop, directory)
+        session = Session(directory, config, shop, progress, on_metrics=on_metrics, brief=brief)
         session.restore()
         return _go(session, should_stop)
 
@@ -197,6 +212,25 @@ def open_finished(directory: RunDirectory, progress: Progress) -> tuple[RunConfi
 
 
 # ---------------------------------------------------------------------- the loop
+
+
+def _share(
+    shop: Workshop,
+    config: RunConfig,
+    baselines: str | Path | None,
+    should_stop: Callable[[], bool] | None,
+    directory: RunDirectory,
+) -> None:
+    """Give the run the shared baseline, where there are any."""
+    if baselines is None:
+        return
+    try:
+        shop.baseline = shared_baseline.share(shop, config, Path(baselines), should_stop)
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"interrupted before the first step of {config.steps}; go on with "
+            f"`workbench resume {directory.path}`"
+        ) from error
 
 
 def _go(session: Session, should_stop: Callable[[], bool] | None) -> dict[str, Any]:

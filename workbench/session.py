@@ -17,13 +17,13 @@ from itertools import islice
 from typing import Any
 
 from workbench import checkpoints, corpora, evaluation, events, models, storage, tasks
-from workbench.checkpoints import ROLES
 from workbench.config import RunConfig
 from workbench.distiller import Distiller, Snapshot, StepRecord
 from workbench.errors import NonFiniteLoss, UsageError, WorkbenchError
 from workbench.events import END, REWIND, WEIGHT, Event
 from workbench.progress import Progress
 from workbench.run_directory import RunDirectory, read_metrics
+from workbench.shared_baseline import SharedBaseline
 from workbench.workshop import Workshop
 
 #: Largest number of bytes that the snapshots for going back may take.
@@ -42,6 +42,7 @@ class Session:
         on_metrics: called with every line of metrics.jsonl.
         scheduled: changes to make on the way, by their step.
         keeps: keep snapshots in memory, to go back to; about as many as checkpoints.
+        brief: leave out at the end what costs more than a short training, see `finish`.
 
     Attributes:
         directory: of the run.
@@ -61,6 +62,7 @@ class Session:
         on_metrics: Callable[[dict[str, Any]], None] | None = None,
         scheduled: Sequence[Event] = (),
         keeps: bool = False,
+        brief: bool = False,
     ) -> None:
         self.directory, self.config, self.shop = directory, config, shop
         self.ended: str | None = None
@@ -70,6 +72,7 @@ class Session:
         self._headline = self._task.headline
         self._fingerprint = models.fingerprint(shop.teacher_model)
         self._keeps = keeps
+        self._brief = brief
         self._kept: dict[int, tuple[Snapshot, Snapshot]] = {}
         #: Changes to come, and whether the file of events has them already.
         self._scheduled = [(event, False) for event in scheduled]
@@ -230,7 +233,7 @@ class Session:
         """
         if models.fingerprint(self.shop.teacher_model) != self._fingerprint:
             raise WorkbenchError("the teacher's weights changed during the run; it is not valid")
-        return finish(self.directory, self.config, self.shop, self.progress)
+        return finish(self.directory, self.config, self.shop, self.progress, brief=self._brief)
 
     # ------------------------------------------------------------------ keeping
 
@@ -346,9 +349,13 @@ class Session:
             self._unread.clear()
 
     def _validation(self) -> dict[str, dict[str, float | None]]:
+        student, baseline = self._distillers()
+        shared = isinstance(baseline, SharedBaseline)
         return {
-            role: self._task.validate(distiller, self.shop)
-            for role, distiller in zip(ROLES, self._distillers(), strict=True)
+            "student": self._task.validate(student, self.shop),
+            "baseline": baseline.validation()
+            if shared
+            else self._task.validate(baseline, self.shop),
         }
 
     def _log(self, line: dict[str, Any]) -> None:
@@ -386,26 +393,53 @@ class Session:
 
 
 def finish(
-    directory: RunDirectory, config: RunConfig, shop: Workshop, progress: Progress
+    directory: RunDirectory,
+    config: RunConfig,
+    shop: Workshop,
+    progress: Progress,
+    *,
+    brief: bool = False,
 ) -> dict[str, Any]:
-    """Save the student, measure the four rows, draw; writes and returns ``results.json``."""
-    from workbench import export, plots
+    """Save the student, measure the four rows, draw; writes and returns ``results.json``.
+
+    Args:
+        directory: of the run.
+        config: of the run.
+        shop: with trained students.
+        progress: who is told how far it is.
+        brief: measure quality only: no speed, no generated sequences, no entities, no figures.
+            `workbench evaluate` adds them later.
+    """
+    from workbench import export
 
     progress.stage("saving the student")
     export.save_student(directory.student, shop)
     progress.stage("measuring quality and runtime")
     lines = read_metrics(directory.path)
     seconds = lines[-1]["seconds"]
-    results = evaluation.evaluate_run(config, shop, str(directory.path), seconds)
-    progress.stage("drawing")
-    storage.make_directory(directory.figures, "the figures")
+    results = evaluation.evaluate_run(config, shop, str(directory.path), seconds, brief=brief)
     formula = shop.student.objective.formula(config.temperature, config.alpha)
-    for name, figure in plots.run_figures(lines, results, formula).items():
-        for suffix in ("png", "svg"):
-            plots.save(figure, directory.figures / f"{name}.{suffix}")
+    if not brief:
+        _draw(directory, lines, results, formula, progress)
     export.write_card(directory.student, results, formula)
     storage.write_json(directory.results, results)
     return results
+
+
+def _draw(
+    directory: RunDirectory,
+    lines: list[dict[str, Any]],
+    results: dict[str, Any],
+    formula: str,
+    progress: Progress,
+) -> None:
+    from workbench import plots
+
+    progress.stage("drawing")
+    storage.make_directory(directory.figures, "the figures")
+    for name, figure in plots.run_figures(lines, results, formula).items():
+        for suffix in ("png", "svg"):
+            plots.save(figure, directory.figures / f"{name}.{suffix}")
 
 
 def _as_lines(values: Sequence[dict[str, Any]]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench import corpora, inner, layer_maps, models, recipes, student_size, tasks
 from workbench.config import RunConfig
@@ -15,6 +15,9 @@ from workbench.masking import Masker
 from workbench.objective import Objective
 from workbench.progress import Progress
 from workbench.teacher_cache import LiveTeacher, Teacher, open_cache
+
+if TYPE_CHECKING:
+    from workbench.shared_baseline import SharedBaseline
 
 
 @dataclass
@@ -32,7 +35,8 @@ class Workshop:
         masker: hides tokens of the training batches, anew at every step; None where none are.
         seed: of the masks.
         student: learns from teacher and labels.
-        baseline: the same student from the same start, from the same batches, labels only.
+        baseline: the same student from the same start, from the same batches, labels only;
+            in a sweep one that runs share.
     """
 
     teacher_model: object
@@ -47,7 +51,7 @@ class Workshop:
     masker: Masker | None
     seed: int
     student: Distiller
-    baseline: Distiller
+    baseline: Distiller | SharedBaseline
 
     def batch(self, index: int, step: int) -> Batch:
         """Training batch number ``index`` as it is learned from at ``step``, from 1.

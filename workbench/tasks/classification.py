@@ -126,7 +126,8 @@ class Classification:
             truth = Judgement(corpus.validation, corpus.oracle(corpus.validation))
             unseen = Judgement(corpus.unseen, corpus.oracle(corpus.unseen))
             result["oracle"].update(binding.report(truth, unseen))
-            result["oracle"]["motifs"] = _measured_motifs()
+            if not judged.brief:
+                result["oracle"]["motifs"] = _measured_motifs()
             blind = binding.report(
                 Judgement(corpus.validation, corpus.oracle_without_allele(corpus.validation)),
                 Judgement(corpus.unseen, corpus.oracle_without_allele(corpus.unseen)),
@@ -147,7 +148,7 @@ class Classification:
             row = result[name]
             row["parameters"] = models.parameters(model)
             row.update(binding.report(answers[name], unseen))
-            if name != "baseline":
+            if name != "baseline" and not judged.brief:
                 row["motifs"] = _believed_motifs(model, judged.tokenizer, corpus)
                 fill_runtime(row, runtime.measure_reader(model, judged.validation))
             if name != "teacher" and "teacher" in logits:

@@ -128,7 +128,8 @@ class FillMask:
         """Quality of all, entities found by all, runtime of teacher and student."""
         result = {name: dict.fromkeys((*ROW_KEYS, *EXTRA_KEYS)) for name in ROW_NAMES}
         corpus: TextCorpus = judged.corpus
-        if corpus.tagged:
+        result |= judged.known
+        if corpus.tagged and "oracle" not in judged.known:
             truth = masked_words.oracle_quality(corpus.tagged[1], judged.batches, judged.tokenizer)
             if truth is not None:
                 _fill(result["oracle"], truth)
@@ -138,7 +139,7 @@ class FillMask:
             "baseline": judged.baseline,
         }
         for name, model in compared.items():
-            if model is None:
+            if model is None or name in judged.known:
                 continue
             # Attention maps are kept for training only; what is measured is what is used.
             model.set_attn_implementation("sdpa")
@@ -150,6 +151,8 @@ class FillMask:
             row = result[name]
             row["parameters"] = models.parameters(model)
             _fill(row, quality)
+            if judged.brief:
+                continue
             if corpus.tagged:
                 train, held_out = corpus.tagged
                 found = entities.fine_tune(

@@ -106,7 +106,8 @@ class Generation:
         """Quality of all, runtime of teacher and student; what does not apply is null."""
         device = next(judged.student.parameters()).device
         result = {name: dict.fromkeys((*ROW_KEYS, "amino_acids")) for name in ROW_NAMES}
-        if judged.corpus.has_oracle:
+        result |= judged.known
+        if judged.corpus.has_oracle and "oracle" not in judged.known:
             sequences = judged.corpus.validation["sequence"][:]
             fill_quality(result["oracle"], metrics.oracle_quality(sequences))
             result["oracle"]["amino_acids"] = _world_frequencies()
@@ -116,7 +117,7 @@ class Generation:
             ("baseline", judged.baseline),
         )
         for name, model in compared:
-            if model is None:
+            if model is None or name in judged.known:
                 continue
             quality = metrics.evaluate(
                 model, judged.batches, judged.validation.residues, teacher=judged.teacher
@@ -126,13 +127,15 @@ class Generation:
             row = result[name]
             row["parameters"] = models.parameters(model)
             fill_quality(row, quality)
+            if judged.brief:
+                continue
             generated = metrics.generate_sequences(
                 model, judged.tokenizer, GENERATED, seed=config.seed,
                 longest=min(128, model.config.max_position_embeddings),
             )  # fmt: skip
             row["amino_acids"] = metrics.residue_frequencies(generated)
         for name, model in compared[:2]:
-            if model is not None:
+            if model is not None and not judged.brief:
                 fill_runtime(result[name], runtime.measure(model.to(device), judged.validation))
         return result
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from workbench.config import RunConfig
@@ -36,6 +37,8 @@ class Judged:
         teacher: what it says about the batches.
         student: in eval mode.
         baseline: likewise; None where there is none.
+        brief: quality only: no speed, nothing generated, nothing trained to judge by.
+        known: rows that a run with the same teacher, data and baseline has measured.
     """
 
     corpus: Any
@@ -46,6 +49,8 @@ class Judged:
     teacher: Teacher | None
     student: Any
     baseline: Any
+    brief: bool = False
+    known: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class Task(Protocol):
