@@ -36,6 +36,7 @@ _EXPORTS = {
     "Distiller": "workbench.distiller",
     "Lab": "workbench.lab.live.lab",
     "replay": "workbench.runs",
+    "sweep": "workbench.sweeps",
     "WorkbenchError": "workbench.errors",
 }
 

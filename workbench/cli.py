@@ -153,6 +153,88 @@ def resume(
 
 
 @app.command()
+def sweep(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a recipe; see `workbench recipes`.")
+    ] = None,
+    temperature: Annotated[
+        list[float] | None,
+        typer.Option("--temperature", "-T", help="Several values; of a search two ends."),
+    ] = None,
+    alpha: Annotated[
+        list[float] | None, typer.Option(help="Several weights of the hard loss, 0 to 1.")
+    ] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="Several variants.")] = None,
+    init: Annotated[list[str] | None, typer.Option(help="Several starts of the student.")] = None,
+    size: Annotated[list[str] | None, typer.Option(help="Several sizes of the student.")] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each point, seeds from 0.")] = 2,
+    search: Annotated[
+        str | None, typer.Option(help="tpe: search between the ends given, instead of a grid.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Points that a search tries; 50.")] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Stop runs that do worse than the median of others.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes at a time; by default one for two cores.")
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="Of the sweep; by default under sweeps/.")
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="Name of the study in the storage.")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="URL of a database; by default an SQLite file in the directory."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Directory of a sweep to go on with; no other option.")
+    ] = None,
+    scale: Annotated[str | None, typer.Option(help="classroom or paper.")] = None,
+    steps: Steps = None,
+    teacher: TeacherOption = None,
+    data: Data = None,
+    column: Column = None,
+    alleles: Alleles = None,
+    match: Annotated[str | None, typer.Option(help="As for distill.")] = None,
+    weight: Annotated[list[str] | None, typer.Option(help="As for distill; repeatable.")] = None,
+    whole_words: WholeWords = False,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints; by default only at the end.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """A grid of runs over T, α and more, or a search; the same command goes on with it."""
+    from workbench import sweeps
+
+    options = {
+        "temperature": temperature, "alpha": alpha, "variant": variant, "init": init, "size": size,
+        "search": search, "trials": trials, "scale": scale, "steps": steps, "teacher": teacher,
+        "data": data, "column": column, "alleles": alleles, "match": match,
+        "weights": _weights(weight), "batch_size": batch_size, "learning_rate": learning_rate,
+        "checkpoint_every": checkpoint_every, "whole_words": whole_words or None,
+    }  # fmt: skip
+    given = {key: value for key, value in options.items() if value is not None}
+    if resume is not None:
+        if name or given or study or directory:
+            raise UsageError("--resume knows its sweep; beside it only --workers and --storage")
+        found = sweeps.resume(resume, storage=storage, workers=workers)
+    elif name is None:
+        raise UsageError("name a recipe, or go on with a sweep by --resume DIR")
+    else:
+        found = sweeps.sweep(
+            name, directory=directory, study=study, storage=storage, workers=workers, seeds=seeds,
+            prune=prune, **given,
+        )  # fmt: skip
+    if as_json:
+        _print_json(found)
+    else:
+        print(sweeps.table(found))
+        print(f"Everything is in {found['sweep']}.")
+
+
+@app.command()
 def replay(
     run: Annotated[Path, typer.Argument(help="A run directory, steered by hand or not.")],
     into: Annotated[Path | None, typer.Option("--run", help="Run directory to make.")] = None,
@@ -327,7 +409,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        status = app(arguments or ["--help"], prog_name="workbench", standalone_mode=False)
+        status = app(_repeated(arguments) or ["--help"], prog_name="workbench",
+                     standalone_mode=False)  # fmt: skip
     except (typer.Abort, Interrupted, KeyboardInterrupt) as error:
         return _fail(str(error) or "interrupted", 130)
     except typer.TyperException as error:
@@ -339,6 +422,36 @@ def _run(arguments: list[str]) -> int:
     if not arguments:
         return 2
     return status if isinstance(status, int) else 0
+
+
+#: Options of `sweep` that take several values.
+_SEVERAL = ("--temperature", "-T", "--alpha", "--variant", "--init", "--size")
+
+
+def _repeated(arguments: list[str]) -> list[str]:
+    """Write ``--alpha 0 0.5 1`` of a sweep as ``--alpha 0 --alpha 0.5 --alpha 1``."""
+    if arguments[:1] != ["sweep"]:
+        return arguments
+    from workbench import recipes
+
+    found: list[str] = []
+    option = ""
+    for argument in arguments:
+        ends = argument.startswith("-") and not _is_number(argument)
+        if ends or argument in recipes.names():
+            option = argument if argument in _SEVERAL else ""
+        elif option and found[-1] != option:
+            found.append(option)
+        found.append(argument)
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _weights(texts: list[str] | None) -> dict[str, float] | None:

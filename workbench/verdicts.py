@@ -30,6 +30,24 @@ class Verdict:
     pairs: int
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """Mean over seeds and its 95 % interval by Student's t; None with a single value.
+
+    Raises:
+        ValueError: if there are no values.
+    """
+    if not values:
+        raise ValueError("there are no values")
+    mean, count = sum(values) / len(values), len(values)
+    if count < 2:
+        return mean, None
+    from scipy.stats import t
+
+    spread = math.sqrt(sum((x - mean) ** 2 for x in values) / (count - 1))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * spread / math.sqrt(count)
+    return mean, (mean - half, mean + half)
+
+
 def compare(values: Sequence[float], against: Sequence[float], *, lower_is_better: bool) -> Verdict:
     """Whether one figure is better than another, by Student's t on the logarithms of the ratios.
 
