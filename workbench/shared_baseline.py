@@ -110,7 +110,9 @@ class SharedBaseline:
         if self._real.step_number == self.step_number:
             return
         if self.step_number == self._config.steps:
-            self._real.restore(_read_end(self._directory, self.step_number))
+            # T is a knob of the run, though its baseline does not use it.
+            knobs = self._real.snapshot().knobs
+            self._real.restore(Snapshot(self.step_number, _read_end(self._directory), knobs))
             return
         order = corpora.endless_order(len(self._shop.train_batches), self._config.seed)
         for index in islice(order, self._real.step_number, self.step_number):
@@ -176,9 +178,8 @@ def _record(
         step = baseline.step_number
         if step % config.evaluate_every == 0 or step == config.steps:
             validation[str(step)] = task.validate(baseline, shop)
-    end = baseline.snapshot()
-    metadata = {"format": FORMAT, "knobs": json.dumps(end.knobs)}
-    storage.write_safetensors(place / "end.safetensors", end.tensors, metadata)
+    end = baseline.snapshot().tensors
+    storage.write_safetensors(place / "end.safetensors", end, {"format": FORMAT})
     storage.write_json(
         place / "recording.json",
         {"format": FORMAT, "losses": losses, "tokens": tokens, "validation": validation},
@@ -186,16 +187,14 @@ def _record(
     baseline.restore(start)
 
 
-def _read_end(directory: Path, step: int) -> Snapshot:
+def _read_end(directory: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError, safe_open
 
     path = directory / "end.safetensors"
     try:
         with safe_open(path, "pt") as file:
-            knobs = json.loads(file.metadata()["knobs"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WorkbenchError(
             f"the shared baseline {path} is damaged ({error}); remove {directory} to train it again"
         ) from error
-    return Snapshot(step, tensors, knobs)
