@@ -12,7 +12,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -163,12 +163,15 @@ def _write(study: Study, place: Path, crew: Crew) -> dict[str, Any]:
 @contextmanager
 def _new(place: Path) -> Iterator[None]:
     """A sweep that cannot even begin leaves nothing behind."""
-    made = not place.exists()
+    made = [p for p in (place, *place.parents) if not p.exists()]
     try:
         yield
     except WorkbenchError:
         if made and place.is_dir() and not (place / "runs").exists():
             shutil.rmtree(place, ignore_errors=True)
+            for parent in made[1:]:
+                with suppress(OSError):  # somebody else has put something there meanwhile
+                    parent.rmdir()
         raise
 
 
