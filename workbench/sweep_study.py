@@ -14,7 +14,7 @@ import platform
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -165,7 +165,10 @@ class Study:
 
         def tell() -> None:
             while True:
-                self.storage.record_heartbeat(trial._trial_id)
+                # A database that is away for a moment is told at the next beat; one that stays
+                # away is noticed where the trial ends.
+                with suppress(database.SQLAlchemyError):
+                    self.storage.record_heartbeat(trial._trial_id)
                 if over.wait(HEARTBEAT):
                     return
 

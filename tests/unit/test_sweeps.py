@@ -32,7 +32,7 @@ from workbench.sweep_worker import Worker
 
 NAME = "protgpt2-tiny"
 STEPS = 12
-DEADLINE = 240.0
+DEADLINE = 600.0
 
 
 @pytest.fixture(scope="module")
