@@ -20,15 +20,17 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import exc as database
 
-from workbench import checkpoints, cli, runs, storage, sweep_plan, sweep_study, sweeps, verdicts
+from workbench import checkpoints, cli, runs, storage, sweeps, verdicts
 from workbench.distiller import Distiller, StepRecord
 from workbench.errors import Interrupted, NonFiniteLoss, UsageError, WorkbenchError
 from workbench.progress import Silent
-from workbench.sweep_crew import default_workers, threads_each
-from workbench.sweep_plan import Plan
-from workbench.sweep_results import KILLED, collect, table
-from workbench.sweep_study import Study, sqlite_url
-from workbench.sweep_worker import Worker
+from workbench.sweeps import plan as sweep_plan
+from workbench.sweeps import study as sweep_study
+from workbench.sweeps.crew import default_workers, threads_each
+from workbench.sweeps.plan import Plan
+from workbench.sweeps.results import KILLED, collect, table
+from workbench.sweeps.study import Study, sqlite_url
+from workbench.sweeps.worker import Worker
 
 NAME = "protgpt2-tiny"
 STEPS = 12
@@ -157,7 +159,7 @@ def test_several_values_after_one_option(given, expected):
 
 
 def test_cores_are_shared(monkeypatch):
-    monkeypatch.setattr("workbench.sweep_crew.cores", lambda: 8)
+    monkeypatch.setattr("workbench.sweeps.crew.cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert default_workers() == 4
     assert [threads_each(n) for n in (1, 3, 8, 20)] == [8, 2, 1, 1]
@@ -752,7 +754,7 @@ def test_an_interrupted_sweep_says_how_to_go_on(small, tmp_path, monkeypatch):
     def impatient(crew) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("workbench.sweep_crew.Crew.work", impatient)
+    monkeypatch.setattr("workbench.sweeps.crew.Crew.work", impatient)
     where = tmp_path / "s"
     with pytest.raises(Interrupted, match=f"after 0 of 2 trials; go on with .*--resume {where}"):
         sweeps.sweep(NAME, alpha=[0], directory=where, progress=Silent(), **small)

@@ -29,7 +29,7 @@ from sqlalchemy.engine import URL, make_url
 from workbench.errors import UsageError, WorkbenchError
 from workbench.recipes.recipe import VARIANTS
 from workbench.storage import disk_error
-from workbench.sweep_plan import Plan
+from workbench.sweeps.plan import Plan
 
 #: Seconds between two signs of life, and after how many a worker counts as dead.
 HEARTBEAT, GRACE = 15, 120

@@ -1,6 +1,6 @@
 """One worker of a sweep: a process of its own that claims trials and trains them.
 
-Started by `workbench.sweep_crew` as ``python -m workbench.sweep_worker``. It reads on standard
+Started by `workbench.sweeps.crew` as ``python -m workbench.sweeps.worker``. It reads on standard
 input what to do, then ``go``, and tells on standard output, a JSON object a line, how far it is.
 Where standard input ends, the one who started it has ended or wants it to: it keeps a checkpoint,
 puts its trial back into the queue and leaves.
@@ -17,8 +17,8 @@ from typing import Any
 
 from workbench.errors import Interrupted, NonFiniteLoss, UsageError, WorkbenchError
 from workbench.progress import Silent
-from workbench.sweep_plan import Plan
-from workbench.sweep_study import Study, first_number
+from workbench.sweeps.plan import Plan
+from workbench.sweeps.study import Study, first_number
 
 #: Figures of student and baseline that a sweep keeps.
 KEPT = (

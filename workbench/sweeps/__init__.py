@@ -19,13 +19,13 @@ from typing import Any
 from filelock import FileLock
 
 from workbench import storage as files
-from workbench import sweep_plan
 from workbench.errors import Interrupted, UsageError, WorkbenchError
 from workbench.progress import Progress, for_here
-from workbench.sweep_crew import Crew
-from workbench.sweep_plan import Plan
-from workbench.sweep_results import collect, table
-from workbench.sweep_study import Study, shown, sqlite_url
+from workbench.sweeps import plan as sweep_plan
+from workbench.sweeps.crew import Crew
+from workbench.sweeps.plan import Plan
+from workbench.sweeps.results import collect, table
+from workbench.sweeps.study import Study, shown, sqlite_url
 
 __all__ = ["Plan", "resume", "sweep", "table"]
 
@@ -59,11 +59,11 @@ def sweep(
         workers: processes at a time, with their share of the cores; by default a worker for every
             two cores.
         progress: who is told how far it is; by default a bar or plain lines.
-        options: see `workbench.sweep_plan.make` (temperature, alpha, variant, init, size, seeds,
+        options: see `workbench.sweeps.plan.make` (temperature, alpha, variant, init, size, seeds,
             search, trials, prune) and `RunConfig.from_recipe` (steps, data, teacher and so on).
 
     Returns:
-        The contents of ``sweep.json``; see `workbench.sweep_results.collect`.
+        The contents of ``sweep.json``; see `workbench.sweeps.results.collect`.
 
     Raises:
         UsageError: if a value is out of range, twice there, or missing.

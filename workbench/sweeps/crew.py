@@ -16,8 +16,8 @@ from typing import Any
 from workbench import storage
 from workbench.errors import UsageError, WorkbenchError
 from workbench.progress import Progress
-from workbench.sweep_plan import Plan
-from workbench.sweep_study import Study
+from workbench.sweeps.plan import Plan
+from workbench.sweeps.study import Study
 
 #: Seconds until a worker that should stop, and does not, is ended.
 PATIENCE = 30.0
@@ -101,7 +101,7 @@ class Crew:
         try:
             with log.open("ab") as errors:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "workbench.sweep_worker"],
+                    [sys.executable, "-m", "workbench.sweeps.worker"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,

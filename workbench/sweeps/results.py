@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 from workbench import verdicts
 from workbench.headline import Headline
 from workbench.run_directory import versions
-from workbench.sweep_plan import AXES, FORMAT, Plan
-from workbench.sweep_study import Study, shown
+from workbench.sweeps.plan import AXES, FORMAT, Plan
+from workbench.sweeps.study import Study, shown
 
 #: Figures beside the headline that a point has the mean of.
 BESIDE = ("kl_to_teacher", "agreement", "calibration_error")
