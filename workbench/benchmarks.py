@@ -22,6 +22,7 @@ def run(what: str) -> dict[str, Any]:
         "sizes": pmhc_sizes,
         "mlm-head": mlm_head,
         "biobert": biobert,
+        "vocabulary-loss": vocabulary_loss,
     }
     if what not in benchmarks:
         raise UsageError(f"there is no benchmark {what!r}; expected {' or '.join(benchmarks)}")
@@ -155,6 +156,17 @@ def mlm_head() -> dict[str, Any]:
     from workbench import mlm_head
 
     return mlm_head.measure()
+
+
+def vocabulary_loss() -> dict[str, Any]:
+    """The loss at 50,257 tokens in chunks against all at once; see `vocabulary_bench.measure`.
+
+    Returns:
+        What `vocabulary_bench.measure` gives, with machine, versions and date.
+    """
+    from workbench import vocabulary_bench
+
+    return _stamped(vocabulary_bench.measure())
 
 
 def pmhc_sizes() -> dict[str, Any]:

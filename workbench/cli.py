@@ -352,7 +352,10 @@ def entities(
 @app.command()
 def bench(
     what: Annotated[
-        str, typer.Argument(help="step, world, import, seeds, sizes, mlm-head or biobert.")
+        str,
+        typer.Argument(
+            help="step, world, import, seeds, sizes, mlm-head, biobert or vocabulary-loss."
+        ),
     ] = "step",
     as_json: Json = False,
 ) -> None:
