@@ -203,7 +203,8 @@ WAYS: dict[str, Callable[[Case], Tensor]] = {
 def measure(sizes: Sizes | None = None, rounds: int = 3) -> dict[str, Any]:
     """Time and extra memory of forward and backward pass each way; see the module.
 
-    Seconds are medians over the rounds. Extra memory is how far the process's resident memory
+    Seconds are medians over the rounds; those of the processor, summed over threads, tell more
+    where other programs take a share of the machine. Extra memory is how far the process's resident memory
     rose at most beyond what it was with the inputs in place, MB (10⁶ bytes), gradients included;
     the largest of the rounds. Differences: of the loss at full size, in nats; and in a small case
     in float64, the largest difference of any number over the largest number of its tensor.
@@ -228,12 +229,15 @@ def measure(sizes: Sizes | None = None, rounds: int = 3) -> dict[str, Any]:
             runs[way].append(_in_a_process(way, sizes))
     seconds = {way: statistics.median(r["seconds"] for r in runs[way]) for way in ways}
     memory = {way: max(r["extra_mb"] for r in runs[way]) for way in ways}
-    faster, smaller = (x["dense"] / x["chunked"] for x in (seconds, memory))
+    processor = {way: statistics.median(r["cpu_seconds"] for r in runs[way]) for way in ways}
+    faster, smaller, less = (x["dense"] / x["chunked"] for x in (seconds, memory, processor))
     return {
         **{f"{way}_seconds": seconds[way] for way in ways},
+        **{f"{way}_cpu_seconds": processor[way] for way in ways},
         **{f"{way}_extra_mb": memory[way] for way in ways if way != "products"},
         "times_faster": faster,
         "times_faster_goal": _goal(faster, FASTER_GOAL),
+        "times_less_cpu": less,
         "times_smaller": smaller,
         "times_smaller_goal": _goal(smaller, SMALLER_GOAL),
         "loss_difference_float32": abs(runs["dense"][0]["loss"] - runs["chunked"][0]["loss"]),
@@ -263,7 +267,7 @@ def run_once(way: str, sizes: Sizes) -> dict[str, float]:
     """Run one way in this process, which should be a new one.
 
     Returns:
-        ``seconds``, ``extra_mb`` and, unless it is "products", ``loss`` in nats.
+        ``seconds``, ``cpu_seconds`` (on a CPU), ``extra_mb`` and, unless it is "products", ``loss`` in nats.
     """
     small = replace(SMALL, device=sizes.device, direction=sizes.direction)
     _run(way, case(small))  # threads, libraries
@@ -271,10 +275,13 @@ def run_once(way: str, sizes: Sizes) -> dict[str, float]:
     if sizes.device == "cuda":
         return _run_on_gpu(way, one)
     before = resident_memory()[0]
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     loss = _run(way, one)
-    seconds = time.perf_counter() - started
-    found = {"seconds": seconds, "extra_mb": (resident_memory()[1] - before) / 1e6}
+    found = {
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - processor,
+        "extra_mb": (resident_memory()[1] - before) / 1e6,
+    }
     return found if loss is None else {**found, "loss": loss}
 
 

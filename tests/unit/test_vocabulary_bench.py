@@ -80,7 +80,10 @@ def test_measure_gives_every_figure(monkeypatch):
     def run(way: str, sizes: Sizes) -> dict[str, float]:
         asked.append(way)
         assert sizes == wide
-        return {"seconds": seconds[way].pop(), "extra_mb": len(way) * 10.0, "loss": len(way)}
+        return {
+            "seconds": seconds[way].pop(), "cpu_seconds": 2.0 * len(way),
+            "extra_mb": len(way) * 10.0, "loss": len(way),
+        }  # fmt: skip
 
     monkeypatch.setattr(vocabulary_bench, "_in_a_process", run)
     found = vocabulary_bench.measure(wide, rounds=3)
@@ -90,6 +93,7 @@ def test_measure_gives_every_figure(monkeypatch):
     assert found["times_smaller"] == pytest.approx(5 / 7)
     assert found["times_smaller_goal"] == "at least 12: missed"
     assert found["loss_difference_float32"] == 2
+    assert (found["dense_cpu_seconds"], found["times_less_cpu"]) == (10, pytest.approx(5 / 7))
     if not torch.cuda.is_available():
         assert found["gpu"] is found["liger"] is None
         assert "CUDA" in found["gpu_reason"] and "CUDA" in found["liger_reason"]
@@ -100,7 +104,7 @@ def test_a_way_runs_in_a_process_of_its_own():
     found = vocabulary_bench._in_a_process("chunked", SMALL)
     loss = vocabulary_bench.chunked(vocabulary_bench.case(SMALL)).item()
     assert found["loss"] == pytest.approx(loss, rel=1e-6)
-    assert found["seconds"] > 0 and abs(found["extra_mb"]) < 50
+    assert found["seconds"] > 0 and found["cpu_seconds"] > 0 and abs(found["extra_mb"]) < 50
 
 
 def test_what_stands_in_the_way_is_one_line(monkeypatch):
