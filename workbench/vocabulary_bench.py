@@ -204,10 +204,11 @@ def measure(sizes: Sizes | None = None, rounds: int = 3) -> dict[str, Any]:
     """Time and extra memory of forward and backward pass each way; see the module.
 
     Seconds are medians over the rounds; those of the processor, summed over threads, tell more
-    where other programs take a share of the machine. Extra memory is how far the process's resident memory
-    rose at most beyond what it was with the inputs in place, MB (10⁶ bytes), gradients included;
-    the largest of the rounds. Differences: of the loss at full size, in nats; and in a small case
-    in float64, the largest difference of any number over the largest number of its tensor.
+    where other programs take a share of the machine. Extra memory is how far the process's
+    resident memory rose at most beyond what it was with the inputs in place, MB (10⁶ bytes),
+    gradients included; the largest of the rounds. Differences: of the loss at full size, in nats;
+    and in a small case in float64, the largest difference of any number over the largest number
+    of its tensor.
 
     Args:
         sizes: of the case; None for 50,257 tokens and 8 × 512 positions.
@@ -267,7 +268,8 @@ def run_once(way: str, sizes: Sizes) -> dict[str, float]:
     """Run one way in this process, which should be a new one.
 
     Returns:
-        ``seconds``, ``cpu_seconds`` (on a CPU), ``extra_mb`` and, unless it is "products", ``loss`` in nats.
+        ``seconds``, ``cpu_seconds`` (on a CPU), ``extra_mb`` and, unless it is "products",
+        ``loss`` in nats.
     """
     small = replace(SMALL, device=sizes.device, direction=sizes.direction)
     _run(way, case(small))  # threads, libraries
