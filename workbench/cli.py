@@ -176,7 +176,7 @@ def sweep(
         bool, typer.Option("--prune", help="Stop runs that do worse than the median of others.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(help="Processes at a time; by default one for two cores.")
+        int | None, typer.Option(help="Processes at a time; by default one a core.")
     ] = None,
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Of the sweep; by default under sweeps/.")

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import psutil
@@ -161,7 +162,17 @@ def test_several_values_after_one_option(given, expected):
 def test_cores_are_shared(monkeypatch):
     monkeypatch.setattr("workbench.sweeps.crew.cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert default_workers() == 4
+    grid = sweep_plan.make(NAME, temperature=[1, 2, 4], alpha=[0, 0.5, 1], seeds=2, steps=10)
+    free = SimpleNamespace(available=64 * 2**30)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    assert default_workers(grid) == 8
+    assert default_workers(sweep_plan.make(NAME, alpha=[0, 0.5, 1], seeds=1, steps=10)) == 3
+    paper = sweep_plan.make(NAME, alpha=[0, 1], seeds=9, steps=10, scale="paper")
+    assert default_workers(paper) == 1
+    free.available = 4 * 2**30
+    assert default_workers(grid) == 2
+    free.available = 0
+    assert default_workers(grid) == 1
     assert [threads_each(n) for n in (1, 3, 8, 20)] == [8, 2, 1, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert threads_each(8) == 3

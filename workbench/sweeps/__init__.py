@@ -57,7 +57,7 @@ def sweep(
         storage: URL of a database that Optuna takes, such as ``postgresql://user@host/database``;
             by default an SQLite file in the directory.
         workers: processes at a time, with their share of the cores; by default a worker for every
-            two cores.
+            core, as far as memory goes.
         progress: who is told how far it is; by default a bar or plain lines.
         options: see `workbench.sweeps.plan.make` (temperature, alpha, variant, init, size, seeds,
             search, trials, prune) and `RunConfig.from_recipe` (steps, data, teacher and so on).

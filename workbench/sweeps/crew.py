@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from workbench import storage
 from workbench.errors import UsageError, WorkbenchError
 from workbench.progress import Progress
@@ -23,6 +25,8 @@ from workbench.sweeps.study import Study
 PATIENCE = 30.0
 #: Workers that may end one after another without having begun a trial.
 FALSE_STARTS = 2
+#: Bytes of memory that a worker may come to need: torch, a teacher, students, the cache's pages.
+MEMORY_EACH = 3 * 2**29
 
 
 @dataclass
@@ -55,7 +59,7 @@ class Crew:
         if workers is not None and workers < 1:
             raise UsageError(f"workers is {workers}; expected at least 1")
         self.plan, self.study, self.directory = plan, study, directory
-        self.workers = workers or default_workers()
+        self.workers = workers or default_workers(plan)
         self.threads = threads_each(self.workers)
         self.progress = progress
         self._hands: dict[int, _Hand] = {}
@@ -221,9 +225,13 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def default_workers() -> int:
-    """A worker for every two cores."""
-    return max(1, cores() // 2)
+def default_workers(plan: Plan) -> int:
+    """A worker for every core, as far as memory and runs go; at paper scale one."""
+    if plan.fixed.get("scale", "classroom") != "classroom":
+        return 1  # a model of this size keeps all cores, or the accelerator, busy by itself
+    # Two students with a thread each get further than one with two: their steps are short.
+    memory = psutil.virtual_memory().available // MEMORY_EACH
+    return max(1, min(cores(), memory, plan.runs))
 
 
 def threads_each(workers: int) -> int:
