@@ -23,6 +23,7 @@ def run(what: str) -> dict[str, Any]:
         "mlm-head": mlm_head,
         "biobert": biobert,
         "vocabulary-loss": vocabulary_loss,
+        "costs": costs,
     }
     if what not in benchmarks:
         raise UsageError(f"there is no benchmark {what!r}; expected {' or '.join(benchmarks)}")
@@ -189,6 +190,17 @@ def biobert() -> dict[str, Any]:
     from workbench import biobert_study
 
     return _stamped(biobert_study.measure())
+
+
+def costs() -> dict[str, Any]:
+    """What every student of every teacher costs and is worth; see `costs.measure`.
+
+    Returns:
+        What `costs.measure` gives, with machine, versions and date: what the course stores.
+    """
+    from workbench import costs
+
+    return _stamped(costs.measure())
 
 
 def _stamped(measured: dict[str, Any]) -> dict[str, Any]:

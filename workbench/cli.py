@@ -354,7 +354,8 @@ def bench(
     what: Annotated[
         str,
         typer.Argument(
-            help="step, world, import, seeds, sizes, mlm-head, biobert or vocabulary-loss."
+            help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss "
+            "or costs."
         ),
     ] = "step",
     as_json: Json = False,

@@ -80,11 +80,11 @@ def measure_reader(model, rows: Rows, *, seconds: float = 1.0) -> Runtime:
 def _measure(model, rows: Rows, seconds: float, context: int) -> Runtime:
     """Latency, throughput and memory; ``context`` tokens of a row are read and not scored."""
     singles = [_batch(rows, [i % len(rows)], model) for i in range(64)]
-    latencies = _repeat(lambda i: _score(model, singles[i % len(singles)]), seconds, least=20)
+    latencies = _repeat(lambda i: score(model, singles[i % len(singles)]), seconds, least=20)
     throughput = {}
     for size in BATCH_SIZES:
         batch = _batch(rows, [i % len(rows) for i in range(size)], model)
-        times = _repeat(lambda _i, batch=batch: _score(model, batch), seconds / 2, least=5)
+        times = _repeat(lambda _i, batch=batch: score(model, batch), seconds / 2, least=5)
         throughput[size] = batch.shape[0] * (batch.shape[1] - context) / statistics.median(times)
     return Runtime(
         latency_ms=1e3 * statistics.median(latencies),
@@ -128,13 +128,13 @@ def peak_memory_mb(model, batch: Tensor) -> float:
     """
     device = next(model.parameters()).device
     if device.type == "cuda":
-        _score(model, batch)
+        score(model, batch)
         torch.cuda.reset_peak_memory_stats(device)
-        _score(model, batch)
+        score(model, batch)
         return torch.cuda.max_memory_allocated(device) / 1e6
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     with _LiveBytes([*model.parameters(), *model.buffers(), batch]) as live:
-        _score(model, batch)
+        score(model, batch)
     return (weights + live.peak) / 1e6
 
 
@@ -177,7 +177,8 @@ def seconds_of(call: Callable[[], object], repeats: int = 5, warmup: int = 1) ->
     return _repeat(lambda _: call(), 0.0, least=repeats, warmup=warmup)
 
 
-def _score(model, ids: Tensor) -> None:
+def score(model, ids: Tensor) -> None:
+    """Read a batch once, to the loss or the probabilities of its answers; ids: [batch, length]."""
     if reads_both_ways(model):
         mask = (ids != model.config.pad_token_id).long()
         torch.softmax(model(input_ids=ids, attention_mask=mask).logits, dim=-1)

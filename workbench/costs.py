@@ -1,0 +1,205 @@
+"""What each student costs and what it is worth: all students of all models, beside their teachers.
+
+What the course stores, as `workbench bench costs --json` prints it, is in
+``data/benchmarks/costs.json``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench import corpora, models, runtime, speedups, storage, tasks, workshop
+from workbench.config import RunConfig
+from workbench.progress import Progress, Silent, for_here
+from workbench.tasks import Judged
+
+STORED = models.BUILT_IN_TEACHERS.parent / "benchmarks" / "costs.json"
+#: Recipe and size of the students of each built-in teacher, the smallest first.
+STUDENTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "protgpt2": (
+        ("protgpt2-tiny", "1x32"), ("protgpt2-tiny", ""), ("protgpt2-small", ""),
+        ("protgpt2-medium", ""),
+    ),
+    "pmhc": (("distilbert-pmhc", "1"), ("distilbert-pmhc", "2"), ("distilbert-pmhc", "")),
+    "biobert": (
+        ("tinybiobert", ""), ("distilbiobert", "2"), ("distilbiobert", ""), ("compactbiobert", ""),
+    ),
+}  # fmt: skip
+SEEDS = (0, 1)
+STEPS = 300
+#: What is paid, in the words of an axis.
+COSTS = {
+    "latency_ms": "latency of one sequence (ms)",
+    "parameters": "parameters",
+    "peak_memory_mb": "memory while scoring 32 sequences (MB)",
+}
+
+
+def measure(
+    teachers: Sequence[str] = tuple(STUDENTS),
+    *,
+    seeds: Sequence[int] = SEEDS,
+    steps: int = STEPS,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train every student with every seed, then time all of them, each in turn with its teacher.
+
+    Args:
+        teachers: of `STUDENTS`.
+        seeds: of start and order.
+        steps: of each student, and of the baseline that has the same start.
+        progress: who is told; a bar by default.
+
+    Returns:
+        ``steps``, ``seeds`` and ``teachers``: by name ``{"headline", "name", "better", "oracle",
+        "teacher": row, "students": [row]}``. A row has ``quality`` (a list with a figure a seed,
+        of the teacher one figure) and `COSTS`; that of a student also ``recipe``, ``size``,
+        ``layers``, ``width``, ``baseline`` (quality without a teacher, a figure a seed) and
+        ``speedups`` (see `speedups.measure`).
+    """
+    progress = progress or for_here()
+    found: dict[str, Any] = {"steps": steps, "seeds": list(seeds), "teachers": {}}
+    measured: dict[str, tuple[Any, Any, list[Any]]] = {}
+    try:
+        for name in teachers:
+            entry, shop, students = _train(STUDENTS[name], seeds, steps, progress)
+            found["teachers"][name] = entry
+            measured[name] = (shop.teacher_model, shop.validation, students)
+        # Speed last and without training between: the machine is in one state for all.
+        for name, (teacher, rows, students) in measured.items():
+            progress.stage(f"timing the students of {name}")
+            entry = found["teachers"][name]
+            entry["teacher"] |= _cost(teacher, rows)
+            for row, student in zip(entry["students"], students, strict=True):
+                row |= _cost(student, rows)
+                row["speedups"] = speedups.measure(teacher, student)
+    finally:
+        progress.close()
+    return found
+
+
+def _train(
+    students: Sequence[tuple[str, str]], seeds: Sequence[int], steps: int, progress: Progress
+) -> tuple[dict[str, Any], Any, list[Any]]:
+    headline = tasks.of(students[0][0]).headline
+    entry: dict[str, Any] = {
+        "headline": headline.key, "name": headline.name, "better": headline.better, "students": [],
+    }  # fmt: skip
+    kept = []
+    for recipe, size in students:
+        quality: dict[str, list[float]] = {"student": [], "baseline": []}
+        for seed in seeds:
+            config = RunConfig.from_recipe(recipe, size=size, seed=seed, steps=steps)
+            progress.stage(f"{label(recipe, size)}, seed {seed}")
+            shop = workshop.prepare(config, Silent())
+            order = corpora.endless_order(len(shop.train_batches), seed)
+            for step in range(steps):
+                batch = shop.batch(next(order), step + 1)
+                for distiller in (shop.student, shop.baseline):
+                    distiller.step(batch).check_finite()
+                progress.advance(step + 1, steps, {})
+            rows = _rows(config, shop)
+            for role, values in quality.items():
+                values.append(rows[role][headline.key])
+        model = shop.student.student.eval()
+        entry["oracle"] = rows["oracle"][headline.key]
+        entry["teacher"] = {"quality": rows["teacher"][headline.key]}
+        entry["students"].append(
+            {
+                "recipe": recipe,
+                "size": size,
+                "layers": model.config.num_hidden_layers,
+                "width": model.config.hidden_size,
+                "quality": quality["student"],
+                "baseline": quality["baseline"],
+            }
+        )
+        kept.append(model)
+    return entry, shop, kept
+
+
+def _rows(config: RunConfig, shop) -> dict[str, dict[str, Any]]:
+    """Quality of all four, without their speed."""
+    judged = Judged(
+        corpus=shop.corpus,
+        tokenizer=shop.tokenizer,
+        validation=shop.validation,
+        batches=shop.validation_batches,
+        teacher=shop.validation_teacher,
+        teacher_model=shop.teacher_model,
+        student=shop.student.student.eval(),
+        baseline=shop.baseline.student.eval(),
+        brief=True,
+    )
+    return tasks.of(config.recipe).four_rows(config, judged)
+
+
+def _cost(model, rows) -> dict[str, float]:
+    measured = runtime.measure_reader(model, rows, seconds=0.5)
+    return {
+        "latency_ms": measured.latency_ms,
+        "parameters": models.parameters(model),
+        "peak_memory_mb": measured.peak_memory_mb,
+    }
+
+
+def label(recipe: str, size: str) -> str:
+    """A student's name; of a size that is not the recipe's own, with it."""
+    return f"{recipe} {size}" if size else recipe
+
+
+def front(points: Sequence[tuple[float, float]], better: str) -> list[int]:
+    """Numbers of the points that no other one beats at the same cost or less: the Pareto front.
+
+    Args:
+        points: cost and quality of each.
+        better: "lower" or "higher", of quality; a cost is better if it is lower.
+
+    Returns:
+        By rising cost; of equal points the first.
+    """
+    sign = 1.0 if better == "lower" else -1.0
+    best, found = float("inf"), []
+    for number in sorted(range(len(points)), key=lambda i: (points[i][0], sign * points[i][1], i)):
+        if sign * points[number][1] < best:
+            best = sign * points[number][1]
+            found.append(number)
+    return found
+
+
+def stored() -> dict[str, Any]:
+    """What `workbench bench costs --json` printed once: ``data/benchmarks/costs.json``.
+
+    Raises:
+        WorkbenchError: if the file is missing or damaged.
+    """
+    return storage.read_json(STORED)
+
+
+def table(measured: Mapping[str, Any]) -> str:
+    """Every student as a line: quality against teacher and baseline, and how much less it costs."""
+    lines = [
+        f"{'':<22}{'quality':>10}{'baseline':>10}{'parameters':>12}{'ms':>8}{'MB':>8}"
+        f"{'faster scoring':>16}{'generating':>12}"
+    ]
+    for name, entry in measured["teachers"].items():
+        teacher = entry["teacher"]
+        lines.append(
+            f"{name + ' (teacher)':<22}{teacher['quality']:>10.3f}{'':>10}"
+            f"{teacher['parameters']:>12,}{teacher['latency_ms']:>8.2f}"
+            f"{teacher['peak_memory_mb']:>8.1f}   {entry['name']}, {entry['better']} is better"
+        )
+        for row in entry["students"]:
+            quality, baseline = (sum(row[k]) / len(row[k]) for k in ("quality", "baseline"))
+            modes = [
+                [x["speedup"] for x in row["speedups"] if x["mode"] == mode]
+                for mode in ("scoring", "generating")
+            ]
+            ranges = [f"{min(m):.1f}–{max(m):.1f} ×" if m else "–" for m in modes]
+            lines.append(
+                f"  {label(row['recipe'], row['size']):<20}{quality:>10.3f}{baseline:>10.3f}"
+                f"{row['parameters']:>12,}{row['latency_ms']:>8.2f}{row['peak_memory_mb']:>8.1f}"
+                f"{ranges[0]:>16}{ranges[1]:>12}"
+            )
+    return "\n".join(lines)
