@@ -1,20 +1,16 @@
-"""What each student costs and what it is worth: all students of all models, beside their teachers.
-
-What the course stores, as `workbench bench costs --json` prints it, is in
-``data/benchmarks/costs.json``.
-"""
+"""What each student costs and what it is worth: all students of all models, trained and timed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from workbench import corpora, models, runtime, speedups, storage, tasks, workshop
+from workbench import corpora, models, runtime, speedups, tasks, workshop
 from workbench.config import RunConfig
 from workbench.progress import Progress, Silent, for_here
 from workbench.tasks import Judged
+from workbench.tradeoff import label
 
-STORED = models.BUILT_IN_TEACHERS.parent / "benchmarks" / "costs.json"
 #: Recipe and size of the students of each built-in teacher, the smallest first.
 STUDENTS: dict[str, tuple[tuple[str, str], ...]] = {
     "protgpt2": (
@@ -28,12 +24,6 @@ STUDENTS: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 SEEDS = (0, 1)
 STEPS = 300
-#: What is paid, in the words of an axis.
-COSTS = {
-    "latency_ms": "latency of one sequence (ms)",
-    "parameters": "parameters",
-    "peak_memory_mb": "memory while scoring 32 sequences (MB)",
-}
 
 
 def measure(
@@ -54,7 +44,7 @@ def measure(
     Returns:
         ``steps``, ``seeds`` and ``teachers``: by name ``{"headline", "name", "better", "oracle",
         "teacher": row, "students": [row]}``. A row has ``quality`` (a list with a figure a seed,
-        of the teacher one figure) and `COSTS`; that of a student also ``recipe``, ``size``,
+        of the teacher one figure) and `tradeoff.COSTS`; a student's also ``recipe``, ``size``,
         ``layers``, ``width``, ``baseline`` (quality without a teacher, a figure a seed) and
         ``speedups`` (see `speedups.measure`).
     """
@@ -142,64 +132,3 @@ def _cost(model, rows) -> dict[str, float]:
         "parameters": models.parameters(model),
         "peak_memory_mb": measured.peak_memory_mb,
     }
-
-
-def label(recipe: str, size: str) -> str:
-    """A student's name; of a size that is not the recipe's own, with it."""
-    return f"{recipe} {size}" if size else recipe
-
-
-def front(points: Sequence[tuple[float, float]], better: str) -> list[int]:
-    """Numbers of the points that no other one beats at the same cost or less: the Pareto front.
-
-    Args:
-        points: cost and quality of each.
-        better: "lower" or "higher", of quality; a cost is better if it is lower.
-
-    Returns:
-        By rising cost; of equal points the first.
-    """
-    sign = 1.0 if better == "lower" else -1.0
-    best, found = float("inf"), []
-    for number in sorted(range(len(points)), key=lambda i: (points[i][0], sign * points[i][1], i)):
-        if sign * points[number][1] < best:
-            best = sign * points[number][1]
-            found.append(number)
-    return found
-
-
-def stored() -> dict[str, Any]:
-    """What `workbench bench costs --json` printed once: ``data/benchmarks/costs.json``.
-
-    Raises:
-        WorkbenchError: if the file is missing or damaged.
-    """
-    return storage.read_json(STORED)
-
-
-def table(measured: Mapping[str, Any]) -> str:
-    """Every student as a line: quality against teacher and baseline, and how much less it costs."""
-    lines = [
-        f"{'':<22}{'quality':>10}{'baseline':>10}{'parameters':>12}{'ms':>8}{'MB':>8}"
-        f"{'faster scoring':>16}{'generating':>12}"
-    ]
-    for name, entry in measured["teachers"].items():
-        teacher = entry["teacher"]
-        lines.append(
-            f"{name + ' (teacher)':<22}{teacher['quality']:>10.3f}{'':>10}"
-            f"{teacher['parameters']:>12,}{teacher['latency_ms']:>8.2f}"
-            f"{teacher['peak_memory_mb']:>8.1f}   {entry['name']}, {entry['better']} is better"
-        )
-        for row in entry["students"]:
-            quality, baseline = (sum(row[k]) / len(row[k]) for k in ("quality", "baseline"))
-            modes = [
-                [x["speedup"] for x in row["speedups"] if x["mode"] == mode]
-                for mode in ("scoring", "generating")
-            ]
-            ranges = [f"{min(m):.1f}–{max(m):.1f} ×" if m else "–" for m in modes]
-            lines.append(
-                f"  {label(row['recipe'], row['size']):<20}{quality:>10.3f}{baseline:>10.3f}"
-                f"{row['parameters']:>12,}{row['latency_ms']:>8.2f}{row['peak_memory_mb']:>8.1f}"
-                f"{ranges[0]:>16}{ranges[1]:>12}"
-            )
-    return "\n".join(lines)

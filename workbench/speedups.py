@@ -22,10 +22,6 @@ BATCHES = (1, 8, 32)
 LENGTHS = (16, 64, 128)
 #: Calls of each model that count, after one that does not.
 REPEATS = 5
-#: Published for the ProtGPT2 students: 10 sequences generated, max_length 100, 5 repeats (the
-#: released notebook's output), and what the model card says of all of them.
-PUBLISHED = {"protgpt2-tiny": 6.11, "protgpt2-small": 4.49, "protgpt2-medium": 2.64}
-CLAIM = 6.0
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from workbench.lessons import (
     inner_layers,
     layer_halving,
     peptide_binding,
+    quality_and_cost,
     soft_and_hard_loss,
     temperature,
 )
@@ -37,6 +38,7 @@ MODULES = {
     "06": hidden_words,
     "07": inner_layers,
     "08": compact_biobert,
+    "11": quality_and_cost,
 }
 EXERCISES = {id: q for id, q in QUESTIONS.items() if isinstance(q, Exercise)}
 PREDICTIONS = {id: q for id, q in QUESTIONS.items() if isinstance(q, Prediction)}
@@ -55,6 +57,7 @@ MEASURED = {
     "06.q1": (0.139, "13.5 %"),
     "07.q1": ({"scores": 0.54, "probabilities": 0.0033}, "scores"),
     "08.q1": (15.3, "about 15"),
+    "11.q1": (11.0, "fewer than 22"),
 }
 
 
@@ -157,7 +160,7 @@ def not_implemented(*given):
 
 
 @pytest.mark.parametrize("function", [no_body, ellipsis, not_implemented])
-@pytest.mark.parametrize("id", ["01.q2", "01.q3", "02.q3", "03.q4", "05.q2", "05.q4"])
+@pytest.mark.parametrize("id", ["01.q2", "01.q3", "02.q3", "03.q4", "05.q2", "05.q4", "11.q2"])
 def test_an_empty_function_is_not_attempted(id, function):
     assert QUESTIONS[id].check(function).state == "not attempted"
 
@@ -166,7 +169,7 @@ def test_a_function_that_raises_names_type_and_message():
     def broken(*given):
         raise ValueError("wide\nand\nhigh")
 
-    for id in ("01.q2", "01.q3", "02.q3", "03.q4", "05.q2", "05.q4"):
+    for id in ("01.q2", "01.q3", "02.q3", "03.q4", "05.q2", "05.q4", "11.q2"):
         outcome = QUESTIONS[id].check(broken)
         assert outcome.state == "wrong"
         assert "`broken` raised ValueError: wide and high" in outcome.text

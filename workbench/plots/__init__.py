@@ -11,6 +11,7 @@ from workbench.plots.binding import (
     reliability_figure,
     sizes_figure,
 )
+from workbench.plots.costs import speedup_figure, tradeoff_figure
 from workbench.plots.hidden_words import words_figure
 from workbench.plots.inner import attention_figure, layer_pairs_figure, shares_figure
 from workbench.plots.layers import bands_figure, parts_figure, similarity_figure, start_figure
@@ -61,10 +62,12 @@ __all__ = [
     "shares_figure",
     "similarity_figure",
     "sizes_figure",
+    "speedup_figure",
     "start_figure",
     "students_figure",
     "substitution_figure",
     "sweep_figure",
+    "tradeoff_figure",
     "variants_figure",
     "words_figure",
 ]
