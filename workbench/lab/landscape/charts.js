@@ -44,7 +44,7 @@ class Plot {
     for (const value of yTicks ?? ticksOn(y, 5)) {
       const at = this.down(value);
       this.svg.append(drawn("line", { x1: this.left, x2: right, y1: at, y2: at, class: "wbg-grid" }),
-        drawn("text", { x: this.left - 6, y: at + 4, class: "wbg-tick wbg-end" }, brief(value)));
+        drawn("text", { x: this.left - 9, y: at + 4, class: "wbg-tick wbg-end" }, brief(value)));
     }
     for (const value of xTicks ?? ticksOn(x, 5)) {
       const at = this.across(value);

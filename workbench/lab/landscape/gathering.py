@@ -16,8 +16,6 @@ from typing import Any
 from workbench import storage, verdicts
 from workbench.errors import WorkbenchError
 from workbench.run_directory import RunDirectory, read_metrics
-from workbench.sweeps import RESULTS
-from workbench.sweeps import plan as plans
 
 FORMAT = "workbench landscape 1"
 #: Figures that a landscape has beside the headline.
@@ -28,6 +26,11 @@ MOST_LOSSES = 24
 PLACES, WORDS = 2, 8
 #: Digits of a stored number.
 DIGITS = 5
+#: Settings that `workbench sweep` has a flag for; the others can be given in Python only.
+_FLAGS = frozenset((
+    "steps", "scale", "teacher", "data", "column", "alleles", "match", "weights", "whole_words",
+    "batch_size", "learning_rate", "checkpoint_every",
+))  # fmt: skip
 #: Of ``sweep.json`` but not of the content: they name places on the machine that it was made on.
 _LOCAL = ("sweep", "storage", "study", "points")
 
@@ -41,11 +44,15 @@ def gather(directory: str | Path) -> dict[str, Any]:
     Returns:
         ``sweep`` (``sweep.json`` without what is of one machine), ``command`` that makes the sweep
         again, ``points`` (each with ``figures``, ``curve``, ``ledger``, ``answers``), ``baselines``
-        (the curve without a teacher, by student) and ``places`` (held-out places, by student).
+        (the curve without a teacher, by student) and ``places`` (in the held-out data).
 
     Raises:
         WorkbenchError: if there is no sweep, or it is a search and has no grid.
     """
+    # Slow to import, for its database; a stored landscape needs none of it.
+    from workbench.sweeps import RESULTS
+    from workbench.sweeps.plan import FORMAT as SWEEP
+
     place = Path(directory)
     if not (place / RESULTS).exists():
         raise WorkbenchError(
@@ -53,8 +60,8 @@ def gather(directory: str | Path) -> dict[str, Any]:
             "`workbench sweep NAME --temperature … --alpha …`"
         )
     found = storage.read_json(place / RESULTS)
-    if not isinstance(found, dict) or found.get("format") != plans.FORMAT:
-        raise WorkbenchError(f"{place / RESULTS} is no sweep; expected format {plans.FORMAT!r}")
+    if not isinstance(found, dict) or found.get("format") != SWEEP:
+        raise WorkbenchError(f"{place / RESULTS} is no sweep; expected format {SWEEP!r}")
     if found["search"]:
         raise WorkbenchError(
             f"{place} is a search, whose points lie on no grid; a landscape needs a sweep without "
@@ -66,26 +73,40 @@ def gather(directory: str | Path) -> dict[str, Any]:
         "sweep": {key: value for key, value in found.items() if key not in _LOCAL},
         "points": [_point(place, point, found["headline"]["key"]) for point in found["points"]],
         "baselines": _baselines(place, found["points"]),
-        "places": {},
+        "places": [],
     }
     _ask(place, found, content)
     return _rounded(content)
 
 
 def command(found: Mapping[str, Any]) -> str:
-    """The command line of a sweep, from its results."""
+    """What makes a sweep again, from its results: a command line, or Python where none can."""
+    axes = {name: values for name, values in found["axes"].items() if _said(name, values)}
+    fixed = {**found["fixed"], "steps": found["steps"]}
+    if set(fixed) - _FLAGS:
+        given = {**axes, "seeds": list(found["seeds"]), **fixed}
+        words = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        return f"workbench.sweep({found['recipe']!r}, {words})"
     words = ["workbench", "sweep", str(found["recipe"])]
-    own = {"variant": ["corrected"], "init": None, "size": [""]}
-    for axis, values in found["axes"].items():
-        given = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
-        # An axis with one value is the recipe's own, or near enough to be told as well.
-        if given != own.get(axis) and not (axis == "init" and len(given) == 1):
-            words += [f"--{axis}", *given]
-    words += ["--seeds", str(len(found["seeds"])), "--steps", str(found["steps"])]
-    for name, value in found["fixed"].items():
-        if name != "steps":
-            words += [f"--{name.replace('_', '-')}", str(value)]
+    for axis, values in axes.items():
+        words += [f"--{axis}", *(f"{v:g}" if isinstance(v, float) else str(v) for v in values)]
+    words += ["--seeds", str(len(found["seeds"]))]
+    for name, value in fixed.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name == "weights":
+            words += [w for term, one in value.items() for w in ("--weight", f"{term}={one:g}")]
+        elif name == "whole_words":
+            words.append(flag)
+        else:
+            words += [flag, str(value)]
     return shlex.join(words)
+
+
+def _said(axis: str, values: Sequence[Any]) -> bool:
+    """Whether an axis has to be given, or is the recipe's own."""
+    if axis in ("temperature", "alpha") or len(values) > 1:
+        return True
+    return axis != "init" and values[0] not in ("", "corrected")
 
 
 def student(point: Mapping[str, Any]) -> str:
@@ -155,32 +176,27 @@ def _baselines(place: Path, points: Sequence[Mapping[str, Any]]) -> dict[str, An
 
 
 def _ask(place: Path, found: Mapping[str, Any], content: dict[str, Any]) -> None:
-    """Put in what teacher and students say at a few places, as far as there are checkpoints."""
-    from workbench import checkpoints, tasks, workshop
+    """Put in what teacher and students say at a few places, as far as students are kept."""
+    from workbench import tasks, workshop
     from workbench.progress import Silent
     from workbench.run_directory import load_config
 
     task = tasks.of(found["recipe"])
-    shops: dict[str, Any] = {}
+    probes: list[Any] = []
     for point, shown in zip(found["points"], content["points"], strict=True):
         first = next((run for run in point["runs"] if run["figures"]), None)
         directory = RunDirectory(place / first["run"]) if first else None
-        if directory is None or not directory.checkpoint.exists():
+        if directory is None or not directory.student.exists():
             continue
-        # A shop fits all runs of one student and one variant; only T and α differ among these.
-        key, fits = student(point), f"{student(point)}|{point['variant']}"
-        if fits not in shops:
+        if not probes:
+            # T, α, variant and size change neither the data nor the teacher.
             shop = workshop.prepare(load_config(directory), Silent())
-            shops = {fits: (shop, task.probes(shop)[:PLACES])}
-            if key not in content["places"]:
-                content["places"][key] = [
-                    _place(probe, probe.logits(shop.teacher_model)) for probe in shops[fits][1]
-                ]
-        shop, probes = shops[fits]
-        checkpoints.restore(directory, shop)
+            probes = task.probes(shop)[:PLACES]
+            content["places"] = [_place(one, one.logits(shop.teacher_model)) for one in probes]
+        model, *_ = task.load_model(str(directory.student))
         shown["answers"] = [
-            _shares(_softmax(probe.logits(shop.student.student)), known["words"], probe.words)
-            for probe, known in zip(probes, content["places"][key], strict=True)
+            _shares(_softmax(probe.logits(model)), known["words"], probe.words)
+            for probe, known in zip(probes, content["places"], strict=True)
         ]
 
 

@@ -119,7 +119,7 @@ class View {
     parts.live = node("p", { class: "wbg-unseen", "aria-live": "polite" });
     const { told } = data;
     this.root.append(
-      node("div", { class: "wbg-row" }, node("b", { class: "wbg-name" }, data.title),
+      node("div", { class: "wbg-row" }, node("b", { class: "wbg-heading" }, data.title),
         node("label", {}, "Figure", parts.figure), node("label", {}, "Student’s size", parts.student)),
       parts.levels, parts.maps, parts.legend, parts.best,
       this.section("cell", parts.title, parts.sentence,
@@ -327,7 +327,7 @@ class View {
   }
 
   showAnswers(point) {
-    const { parts, data } = this, places = data.places[this.student] ?? [];
+    const { parts, data } = this, { places } = data;
     const place = places[this.place] ?? places[0];
     if (!place || !point?.answers.length) {
       parts.place.replaceChildren();
@@ -442,7 +442,7 @@ class View {
   contourMap(variant, v, scale, levels) {
     const { data, figure } = this, { temperatures, alphas } = data, at = this.field(v, this.student), fine = 40;
     const plot = new Plot({
-      title: variant.words, xName: "T", xTicks: temperatures, yTicks: alphas, size: { width: 420, height: 300, right: 16 },
+      title: variant.words, xName: "T", xTicks: temperatures, yTicks: alphas, size: { width: 420, height: 300, left: 44, right: 20 },
       x: scaleOf(temperatures[0], temperatures.at(-1), true), y: scaleOf(alphas[0], alphas.at(-1)),
       describe: `contours of ${figure.name} over T and α, ${variant.words}, student ${this.state.student}`,
     });
@@ -453,7 +453,7 @@ class View {
         const value = at((i + 0.5) / fine, (j + 0.5) / fine);
         if (value === null) continue;
         const [x, y] = place([i / fine, (j + 1) / fine]);
-        plot.area.append(drawn("rect", { x, y, width: wide / fine + 0.4, height: high / fine + 0.4, style: `fill:${scale.colour(value).paper}` }));
+        plot.area.append(drawn("rect", { x, y, width: wide / fine + 1, height: high / fine + 1, "shape-rendering": "crispEdges", style: `fill:${scale.colour(value).paper}` }));
       }
     const path = (segments) => segments.map((ends) => ends.map((p, i) => `${i ? "L" : "M"}${place(p).map((c) => c.toFixed(1)).join(" ")}`).join("")).join("");
     for (const level of levels) {

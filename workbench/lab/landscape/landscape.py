@@ -86,10 +86,29 @@ class Landscape(Pictured):
         Raises:
             UsageError: if the sweep has no such value.
         """
-        if "T" in parts:
-            parts["temperature"] = parts.pop("T")
         with self._state_lock:
-            self.state = self._checked({**self.state, **parts})
+            self.state = self._checked({**self.state, **_long(parts)})
+
+    def measured(self, **parts: Any) -> dict[str, Any]:
+        """A figure at a point: ``mean``, 95 % ``interval``, ``values`` by seed, ``baseline``.
+
+        Args:
+            parts: as for `select`; what is not given is as it is shown now.
+
+        Raises:
+            UsageError: if the sweep has no such point, or it was not measured there.
+        """
+        state = self._checked({**self.state, **_long(parts)})
+        point = self._point(state)
+        found = point and point["figures"][state["figure"]]
+        if not found:
+            raise UsageError(f"{state['figure']} is not measured at {state}")
+        return found
+
+    @staticmethod
+    def stored() -> list[str]:
+        """Names of the stored sweeps."""
+        return shown.names()
 
     @property
     def link(self) -> str:
@@ -98,8 +117,15 @@ class Landscape(Pictured):
 
     @property
     def point(self) -> dict[str, Any]:
-        """The chosen cell: figures, curve, ledger and answers."""
-        return next(p for p in self.data["points"] if p["at"] == self._at())
+        """The chosen cell: figures, curve, ledger and answers.
+
+        Raises:
+            UsageError: if the sweep has no such point.
+        """
+        found = self._point(self.state)
+        if found is None:
+            raise UsageError(f"the sweep has no point at {self.state}")
+        return found
 
     def lab(self, **options: Any) -> Lab:
         """The Lab with the settings of the chosen cell, ready to play.
@@ -181,9 +207,15 @@ class Landscape(Pictured):
             choices[name][0] for name in PARTS
         }  # fmt: skip
 
-    def _at(self) -> list[int]:
+    def _point(self, state: Mapping[str, Any]) -> dict[str, Any] | None:
         choices = self._choices()
-        return [
-            choices[name].index(self.state[name])
+        at = [
+            choices[name].index(state[name])
             for name in ("variant", "student", "temperature", "alpha")
         ]
+        return next((point for point in self.data["points"] if point["at"] == at), None)
+
+
+def _long(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """``T`` is short for temperature, as in links."""
+    return {"temperature" if name == "T" else name: value for name, value in parts.items()}

@@ -187,8 +187,7 @@ def _in_words(
             continue
         pick = min if figure["better"] == "lower" else max
         best = pick(cells, key=lambda p: p["figures"][figure["key"]]["mean"])
-        said.append(
-            f"{variant['words']}: best {best['figures'][figure['key']]['mean']:.{figure['digits']}f} "
-            f"at T = {data['temperatures'][best['at'][2]]:g}, α = {data['alphas'][best['at'][3]]:g}."
-        )
+        value = f"{best['figures'][figure['key']]['mean']:.{figure['digits']}f}"
+        at = data["temperatures"][best["at"][2]], data["alphas"][best["at"][3]]
+        said.append(f"{variant['words']}: best {value} at T = {at[0]:g}, α = {at[1]:g}.")
     return " ".join([*said, levels(data, figure, mine)])

@@ -76,7 +76,7 @@ def pack(content: Mapping[str, Any], source: str) -> dict[str, Any]:
     Returns:
         ``figures`` that can be shown, the axes ``temperatures``, ``alphas``, ``variants`` (each
         with its published point) and ``students``, ``points`` (each with the indices of its place
-        on these axes as ``at``), ``places`` and ``baselines`` by student, and words.
+        on these axes as ``at``), ``baselines`` by student, ``places``, and words.
 
     Raises:
         WorkbenchError: if something is missing or is not what it should be.
@@ -120,7 +120,7 @@ def _pack(content: Mapping[str, Any]) -> dict[str, Any]:
             role: {f["key"]: _optional((sweep[role] or {}).get(f["key"])) for f in figures}
             for role in ("teacher", "oracle")
         },
-        "places": [[_place(one) for one in content["places"].get(key) or []] for key in keys],
+        "places": [_place(one) for one in content["places"]],
         "baselines": [_curve(content["baselines"].get(key)) for key in keys],
         "steps": int(sweep["steps"]),
         "seeds": len(sweep["seeds"]),
