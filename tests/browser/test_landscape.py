@@ -122,7 +122,7 @@ def test_the_cells_have_the_numbers_marks_and_stars_of_the_sweep(show):
 def test_a_click_shows_the_cell_and_tells_the_kernel(show):
     landscape, page = show()
     cell(page, "as-published", "10", "0.1").click()
-    expect(page.locator(".wbg-cell-title, .wbg-section h4").first).to_contain_text(
+    expect(page.locator(".wbg-section h4").first).to_contain_text(
         "as-published, T = 10, α = 0.1"
     )
     landscape.select(variant="as-published", T=10, alpha=0.1)
@@ -137,7 +137,7 @@ def test_a_click_shows_the_cell_and_tells_the_kernel(show):
     expect(page.locator("[aria-live]")).to_contain_text("as-published, T = 10, α = 0.1")
     # The curve of another figure, and of the loss.
     page.get_by_label("curve", exact=True).select_option("loss")
-    expect(page.locator(".wbg-cell svg").first).to_contain_text("Loss of the batch")
+    expect(page.locator(".wbg-behind svg").first).to_contain_text("Loss of the batch")
 
 
 def test_arrow_keys_walk_over_the_maps_and_one_cell_can_be_reached_by_tab(show):
@@ -165,14 +165,14 @@ def test_menus_change_figure_and_size_and_the_slider_moves_the_contours(show):
     sizes = landscape.data["students"]
     contours = page.locator(".wbg-contours svg.wbg-chart").first
     before = contours.evaluate("e => e.innerHTML")
-    slider = page.get_by_label("student’s size", exact=True)
+    slider = page.get_by_label("size, for the contours", exact=True)
     slider.focus()
     slider.press("ArrowLeft")
-    expect(page.get_by_label("Student’s size", exact=True)).to_have_value(sizes[-2])
+    expect(page.get_by_role("combobox", name="Student’s size", exact=True)).to_have_value(sizes[-2])
     assert contours.evaluate("e => e.innerHTML") != before
     expect(page.locator(".wbg-contour-even").first).to_be_attached()
     expect(page.locator(".wbg-contour-ghost").first).to_be_attached()
-    page.get_by_label("Figure", exact=True).select_option("kl_to_teacher")
+    page.get_by_role("combobox", name="Figure", exact=True).select_option("kl_to_teacher")
     expect(page.locator(".wbg-levels")).to_contain_text("KL to the teacher")
     # A verdict is on the headline; another figure has none.
     assert page.locator("td.wbg-cell:has-text('✓')").count() == 0

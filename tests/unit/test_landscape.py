@@ -300,4 +300,4 @@ def test_the_good_end_is_bright_and_letters_can_be_read(better):
             landscape_svg._luminance(landscape_svg._channels(c)) for c in scale.colours(value)
         )
         low, high = sorted((paper, ink))
-        assert (high + 0.05) / (low + 0.05) > 4.0
+        assert (high + 0.05) / (low + 0.05) > 4.5

@@ -25,7 +25,7 @@ MOST_LOSSES = 24
 #: Places of held-out data at which the answers are kept, and words that are named at each.
 PLACES, WORDS = 2, 8
 #: Digits of a stored number.
-DIGITS = 5
+DIGITS = 6
 #: Settings that `workbench sweep` has a flag for; the others can be given in Python only.
 _FLAGS = frozenset((
     "steps", "scale", "teacher", "data", "column", "alleles", "match", "weights", "whole_words",

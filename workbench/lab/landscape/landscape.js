@@ -4,7 +4,8 @@
 const MARKS = { better: "✓", "not better": "✗", inconclusive: "?" };
 const TERMS = ["hard", "soft", "cosine", "hidden", "attention"];
 const SEND_DELAY = 60, SAY_DELAY = 400; // ms
-const BRIGHT = 0.2; // relative luminance above which letters on a cell are dark
+const HAIR = 1e-3;
+const BRIGHT = 0.179; // relative luminance at which black and white letters are equally clear
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const signed = (share) => `${share < 0 ? "−" : "+"}${(100 * Math.abs(share)).toFixed(1)} %`;
@@ -29,7 +30,7 @@ export function colouring(means, figure, colours) {
     const place = share(value) * (colours.length - 1), first = Math.min(Math.floor(place), colours.length - 2);
     const [one, other] = [channels(colours[first]), channels(colours[first + 1])];
     const mixed = one.map((c, i) => Math.round(c + (other[i] - c) * (place - first)));
-    return { paper: `rgb(${mixed.join(", ")})`, ink: luminance(mixed) > BRIGHT ? "#111111" : "#ffffff" };
+    return { paper: `rgb(${mixed.join(", ")})`, ink: luminance(mixed) > BRIGHT ? "#000000" : "#ffffff" };
   };
   return { low, high, colour };
 }
@@ -113,7 +114,7 @@ class View {
     parts.place = node("select", { class: "wbg-box", "aria-label": "place in the held-out data" });
     parts.place.addEventListener("change", () => { this.place = Number(parts.place.value); this.show(); });
     for (const name of ["curves", "answers", "ledger", "overT", "overAlpha", "contours"]) parts[name] = node("div");
-    parts.size = node("input", { type: "range", min: 0, max: Math.max(0, data.students.length - 1), step: 1, "aria-label": "student’s size" });
+    parts.size = node("input", { type: "range", min: 0, max: Math.max(0, data.students.length - 1), step: 1, "aria-label": "size, for the contours" });
     parts.size.addEventListener("input", () => this.change({ student: data.students[Number(parts.size.value)] }));
     parts.sizeIs = node("b");
     parts.live = node("p", { class: "wbg-unseen", "aria-live": "polite" });
@@ -122,7 +123,7 @@ class View {
       node("div", { class: "wbg-row" }, node("b", { class: "wbg-heading" }, data.title),
         node("label", {}, "Figure", parts.figure), node("label", {}, "Student’s size", parts.student)),
       parts.levels, parts.maps, parts.legend, parts.best,
-      this.section("cell", parts.title, parts.sentence,
+      this.section("behind", parts.title, parts.sentence,
         node("div", { class: "wbg-row" }, parts.copy, parts.link, parts.said),
         node("div", { class: "wbg-charts" },
           node("div", {}, node("div", { class: "wbg-row" }, node("b", {}, "While it learned"), parts.curve), parts.curves),
@@ -466,7 +467,8 @@ class View {
     data.students.forEach((_, student) => {
       const alone = this.alone(student);
       if (alone === null) return;
-      const segments = contour(this.field(v, student), alone);
+      // A hair on the good side: at α = 1 student and baseline are equal but for rounding.
+      const segments = contour(this.field(v, student), alone * (figure.better === "lower" ? 1 - HAIR : 1 + HAIR));
       for (const name of ["halo", student === this.student ? "even" : "ghost"])
         plot.area.append(drawn("path", { d: path(segments), class: `wbg-contour-${name}` }));
     });

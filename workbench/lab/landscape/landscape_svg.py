@@ -11,8 +11,8 @@ from workbench.lab.svg import FAINT_INK, FONT, INK, draw_text, escape
 WIDTH, LEFT, TOP, GAP = 940, 52, 62, 26
 ROW, HIGHEST_COLUMN = 46, 92
 MARKS = {"better": "✓", "not better": "✗", "inconclusive": "?"}
-#: Cells above this relative luminance have dark letters.
-BRIGHT = 0.2
+#: Relative luminance at which black and white letters are equally clear.
+BRIGHT = 0.179
 
 
 def picture(data: Mapping[str, Any], state: Mapping[str, Any]) -> str:
@@ -133,7 +133,7 @@ class Scale:
         first = min(int(place), len(self._colours) - 2)
         one, other = (_channels(c) for c in self._colours[first : first + 2])
         mixed = [round(a + (b - a) * (place - first)) for a, b in zip(one, other, strict=True)]
-        ink = "#111111" if _luminance(mixed) > BRIGHT else "#ffffff"
+        ink = "#000000" if _luminance(mixed) > BRIGHT else "#ffffff"
         return "#" + "".join(f"{c:02x}" for c in mixed), ink
 
 
