@@ -55,6 +55,8 @@ MEASURED = {
     "06.q1": (0.139, "13.5 %"),
     "07.q1": ({"scores": 0.54, "probabilities": 0.0033}, "scores"),
     "08.q1": (15.3, "about 15"),
+    "10.q1": (1.003, "about the same"),
+    "10.q3": (0.999, "within 2 %"),
 }
 
 
@@ -785,6 +787,7 @@ def test_the_packages_own_entities_are_right():
         ("06.q1", 13.9, "per cent"), ("06.q1", 0.0, "between 0 and 1"),
         ("07.q1", 165.0, "dictionary"), ("07.q1", {"scores": 1.0, "probabilities": 0.0}, "above 0"),
         ("08.q1", 0.05, "divide the one"), ("08.q1", -1.0, "above 0"),
+        ("10.q1", 0.0, "above 0"), ("10.q3", -1.0, "above 0"),
     ],
 )  # fmt: skip
 def test_results_of_the_biomedical_lessons_that_cannot_be(id, given, said):
