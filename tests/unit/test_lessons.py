@@ -19,6 +19,7 @@ from workbench.errors import WorkbenchError
 from workbench.lessons import (
     compact_biobert,
     hidden_words,
+    hyperparameters,
     inner_layers,
     layer_halving,
     peptide_binding,
@@ -37,6 +38,7 @@ MODULES = {
     "06": hidden_words,
     "07": inner_layers,
     "08": compact_biobert,
+    "10": hyperparameters,
 }
 EXERCISES = {id: q for id, q in QUESTIONS.items() if isinstance(q, Exercise)}
 PREDICTIONS = {id: q for id, q in QUESTIONS.items() if isinstance(q, Prediction)}
@@ -794,3 +796,15 @@ def test_results_of_the_biomedical_lessons_that_cannot_be(id, given, said):
     QUESTIONS[id].predict(QUESTIONS[id].choices[0])
     assert said in QUESTIONS[id].check(given).text
     QUESTIONS[id].predict(...)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (0.0826, "weight of the soft loss"), (0.00111, "other way round"), (0.9, "turns the"),
+        (0.526, "a factor of T"), (0.1, "100 times louder"), (0.3, "make them equal"),
+    ],
+)  # fmt: skip
+def test_an_alpha_that_is_not_the_same_mixture(given, said):
+    outcome = hyperparameters.q2.check(given)
+    assert outcome.state == "wrong" and said in outcome.text

@@ -70,7 +70,7 @@ q2 = Exercise(
             ),
             (
                 1 - _ALPHA,
-                "0.9 turns the weights round; the factor is T² = 100, not 9² or 10.",
+                "0.9 turns the weights round; what has to be made good is the factor T² = 100.",
             ),
             (
                 _ALPHA * _T / (1 - _ALPHA + _ALPHA * _T),
