@@ -35,6 +35,7 @@ _EXPORTS = {
     "RunConfig": "workbench.config",
     "Distiller": "workbench.distiller",
     "Lab": "workbench.lab.live.lab",
+    "Landscape": "workbench.lab.landscape.landscape",
     "replay": "workbench.runs",
     "sweep": "workbench.sweeps",
     "WorkbenchError": "workbench.errors",

@@ -225,3 +225,39 @@ def test_the_tour_of_the_lab_asks_plays_and_answers(lab_page):
     lab.screenshot("09_the_lab")
     lab.assert_no_errors()
     assert lab.external_requests == []
+
+
+def test_hyperparameters_shows_the_landscape_and_sweeps_one_of_its_own(lab_page):
+    lab = lab_page("10_hyperparameters.ipynb", STEPS=2, SEEDS=1)
+    lab.run_all(timeout=400)
+    said = lab.output_text()
+    assert "Not attempted." in said and "protgpt2-tiny;T=10;alpha=0.1;variant=as-published" in said
+    maps = lab.panel.locator(".wbg")
+    expect(maps).to_have_count(2)
+    # The stored sweep, and the reader's own with two temperatures and two α.
+    assert maps.nth(0).locator("td.wbg-cell").count() >= 32
+    expect(maps.nth(1).locator("td.wbg-cell")).to_have_count(8)
+    for number in (0, 1):
+        cells = maps.nth(number).locator("td.wbg-cell")
+        cells.first.click()
+        expect(maps.nth(number).locator(".wbg-charts svg").first).to_be_visible()
+        # The arrow keys are the map's, not the notebook's.
+        cells.first.press("ArrowRight")
+        expect(cells.nth(1)).to_be_focused()
+    expect(lab.panel.locator(".wblab")).to_have_count(1)
+    lab.screenshot("10_hyperparameters")
+    lab.assert_no_errors()
+    assert lab.external_requests == []
+
+
+def test_perplexity_and_runtime_shows_what_was_measured_and_measures(lab_page):
+    lab = lab_page("11_perplexity_and_runtime.ipynb", REPEATS=1)
+    lab.run_all(timeout=300)
+    said = lab.output_text()
+    assert re.search(r"300 steps each, \S+, \d+ threads \d{4}-\d\d-\d\d", said)
+    assert re.search(r"compactbiobert +1\.\d+ ", said)
+    assert len(re.findall(r"(?:scoring|generating) +\d+ × +\d+ tokens: +[\d.]+ times", said)) == 18
+    assert pictures(lab) == 5
+    assert said.count("Not attempted.") == 4
+    lab.screenshot("11_perplexity_and_runtime")
+    assert lab.external_requests == []

@@ -19,6 +19,7 @@ from workbench.errors import WorkbenchError
 from workbench.lessons import (
     compact_biobert,
     hidden_words,
+    hyperparameters,
     inner_layers,
     layer_halving,
     peptide_binding,
@@ -38,6 +39,7 @@ MODULES = {
     "06": hidden_words,
     "07": inner_layers,
     "08": compact_biobert,
+    "10": hyperparameters,
     "11": quality_and_cost,
 }
 EXERCISES = {id: q for id, q in QUESTIONS.items() if isinstance(q, Exercise)}
@@ -57,6 +59,8 @@ MEASURED = {
     "06.q1": (0.139, "13.5 %"),
     "07.q1": ({"scores": 0.54, "probabilities": 0.0033}, "scores"),
     "08.q1": (15.3, "about 15"),
+    "10.q1": (1.003, "about the same"),
+    "10.q3": (0.999, "within 2 %"),
     "11.q1": (11.0, "fewer than 22"),
 }
 
@@ -788,9 +792,22 @@ def test_the_packages_own_entities_are_right():
         ("06.q1", 13.9, "per cent"), ("06.q1", 0.0, "between 0 and 1"),
         ("07.q1", 165.0, "dictionary"), ("07.q1", {"scores": 1.0, "probabilities": 0.0}, "above 0"),
         ("08.q1", 0.05, "divide the one"), ("08.q1", -1.0, "above 0"),
+        ("10.q1", 0.0, "above 0"), ("10.q3", -1.0, "above 0"),
     ],
 )  # fmt: skip
 def test_results_of_the_biomedical_lessons_that_cannot_be(id, given, said):
     QUESTIONS[id].predict(QUESTIONS[id].choices[0])
     assert said in QUESTIONS[id].check(given).text
     QUESTIONS[id].predict(...)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (0.0826, "weight of the soft loss"), (0.00111, "other way round"), (0.9, "turns the"),
+        (0.526, "a factor of T"), (0.1, "100 times louder"), (0.3, "make them equal"),
+    ],
+)  # fmt: skip
+def test_an_alpha_that_is_not_the_same_mixture(given, said):
+    outcome = hyperparameters.q2.check(given)
+    assert outcome.state == "wrong" and said in outcome.text

@@ -16,6 +16,7 @@ _EXPORTS = {
     "Explorer": "explore.explorer",
     "explore_pairs": "explore.pair_explorer",
     "explore_words": "explore.word_explorer",
+    "Landscape": "landscape.landscape",
     "LayerMapEditor": "layers.layer_editor",
     "Lab": "live.lab",
     "Question": "live.controls",

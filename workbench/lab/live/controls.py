@@ -13,7 +13,7 @@ from workbench.lab.live import knobs
 from workbench.lab.live.knobs import LIVE, ON_RESET, Settings
 
 #: Options of `RunConfig.from_recipe` that a panel has no knob for.
-_WITHOUT_KNOB = (
+WITHOUT_KNOB = (
     "scale", "teacher", "column", "alleles", "match", "whole_words", "batch_size",
     "train_sequences", "validation_sequences", "cached",
 )  # fmt: skip
@@ -91,7 +91,7 @@ def of_run(path: str | Path) -> Settings:
     config = run_directory.load_config(run_directory.RunDirectory(Path(path)))
     weights = {f"{WEIGHT}{n}": v for n, v in (config.weights or {}).items()}
     given = {n: getattr(config, n) for n in (*LIVE, *ON_RESET)} | weights
-    options = {n: getattr(config, n) for n in _WITHOUT_KNOB}
+    options = {n: getattr(config, n) for n in WITHOUT_KNOB}
     return Settings(config.recipe, given, options)
 
 
