@@ -4,7 +4,7 @@ The file ``data/sweeps/NAME.json`` is what `workbench.Landscape` shows before an
 the command of the sweep, the machine and the date stand in it. The stored ones were made by
 
     workbench sweep protgpt2-tiny --temperature 1 2 4 10 --alpha 0 0.1 0.5 1 \\
-        --variant corrected as-published --size 1x24 2x48 --seeds 2 --steps 100 --dir DIRECTORY
+        --variant corrected as-published --size 1x24 2x48 --seeds 2 --steps 300 --dir DIRECTORY
     python -m workbench.lab.landscape.store DIRECTORY protgpt2-tiny
 
 Larger ones, some hours each on two cores, are made by
