@@ -47,7 +47,13 @@ lab
     "freeze": "lab.freeze()",
     "threads": """
 import threading
-names = [t.name for t in threading.enumerate() if t.name == "workbench engine"]
+import time
+# A closed engine ends at its next step, which a busy machine may take its time for.
+for _ in range(600):
+    names = [t.name for t in threading.enumerate() if t.name == "workbench engine"]
+    if len(names) <= 1:
+        break
+    time.sleep(0.1)
 print(f"<engines: {len(names)}, runs: {len(lab.engine.moment.earlier)}>")
 """,
     "two": f"""

@@ -399,11 +399,11 @@ def test_what_was_not_heard_is_said_again(show):
     set_once, set_twice = page.evaluate("window.sent.splice(0)")
     assert set_once["again"] == [{"n": 1, "do": "step"}]
     assert set_twice["again"] == [{"n": 1, "do": "step"}, {"n": 2, "set": set_once["set"]}]
-    say(page, _values=values(heard=1))
+    say(page, _values=values(heard=9, taken={"another": 9, first["page"]: 1}))
     page.clock.run_for(1_000)
     (last,) = page.evaluate("window.sent.splice(0)")
     assert last["again"] == [{"n": 3, "set": {"temperature": 50}}]
-    say(page, _values=values(heard=3))
+    say(page, _values=values(heard=9, taken={first["page"]: 3}))
     page.clock.run_for(10_000)
     assert page.evaluate("window.sent.length") == 0
 

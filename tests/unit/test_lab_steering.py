@@ -232,6 +232,7 @@ def test_a_message_that_comes_twice_counts_once(make):
     assert lab.engine.moment.step == 2
     assert lab.settings.values()["temperature"] == 3.0
     assert lab._values["heard"] == 3
+    assert lab._values["taken"] == {"a": 3, "b": 1}
 
 
 def test_ten_thousand_moves_lose_nothing_and_the_last_counts(make):

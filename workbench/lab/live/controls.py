@@ -12,14 +12,14 @@ from workbench.events import WEIGHT
 from workbench.lab.live import knobs
 from workbench.lab.live.knobs import LIVE, ON_RESET, Settings
 
+if TYPE_CHECKING:
+    from workbench.lab.live.lab import Lab
+
 #: Options of `RunConfig.from_recipe` that a panel has no knob for.
 WITHOUT_KNOB = (
     "scale", "teacher", "column", "alleles", "match", "whole_words", "batch_size",
     "train_sequences", "validation_sequences", "cached",
 )  # fmt: skip
-
-if TYPE_CHECKING:
-    from workbench.lab.live.lab import Lab
 
 
 @dataclass(frozen=True)

@@ -505,6 +505,7 @@ class Lab(Pictured):
                 self._turns = now.turns
                 self.settings = self.settings.changed(now.knobs)
             settings, heard, pins = self.settings, self._heard, dict(self._pins)
+            taken = dict(self._taken)
             answer, example = self._answer, self._example
         config, values = settings.config(), settings.values()
         course = now.course
@@ -517,6 +518,7 @@ class Lab(Pictured):
             "_face": self._drawn_face(settings, now),
             "_values": {
                 "settings": values, "pending": drawn.pending(values, course, now), "heard": heard,
+                "taken": taken,
                 "answer": answer, "example": example,
             },
             "_status": {

@@ -132,7 +132,9 @@ export class Wire {
   }
 
   forgetHeard() {
-    this.unheard = this.unheard.filter((message) => message.n > this.heard);
+    // Not `heard`: another page's number says nothing of this page's words.
+    const taken = this.model.get("_values").taken?.[this.page] ?? 0;
+    this.unheard = this.unheard.filter((message) => message.n > taken);
   }
 
   send(message) {
