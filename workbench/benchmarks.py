@@ -7,9 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from workbench.errors import UsageError
+
+#: Where measurements are kept that README and notebooks quote.
+BENCHMARKS = Path(__file__).parents[1] / "data" / "benchmarks"
 
 
 def run(what: str) -> dict[str, Any]:
@@ -23,6 +27,7 @@ def run(what: str) -> dict[str, Any]:
         "mlm-head": mlm_head,
         "biobert": biobert,
         "vocabulary-loss": vocabulary_loss,
+        "peers": peers,
     }
     if what not in benchmarks:
         raise UsageError(f"there is no benchmark {what!r}; expected {' or '.join(benchmarks)}")
@@ -169,6 +174,18 @@ def vocabulary_loss() -> dict[str, Any]:
     return _stamped(vocabulary_bench.measure())
 
 
+def peers() -> dict[str, Any]:
+    """A step here and by TextBrewer, a Trainer subclass and a plain loop, in turn.
+
+    Returns:
+        What `peer_bench.measure.measure` gives, with machine, versions and date; stored as
+        ``data/benchmarks/peers.json``.
+    """
+    from workbench.peer_bench import measure
+
+    return _stored("peers", _stamped(measure.measure()))
+
+
 def pmhc_sizes() -> dict[str, Any]:
     """Students of the peptide–HLA teacher with fewer and fewer layers; see `sizes.measure`.
 
@@ -189,6 +206,15 @@ def biobert() -> dict[str, Any]:
     from workbench import biobert_study
 
     return _stamped(biobert_study.measure())
+
+
+def _stored(name: str, measured: dict[str, Any]) -> dict[str, Any]:
+    """Write what was measured where the course keeps it, and hand it on."""
+    from workbench import storage
+
+    storage.make_directory(BENCHMARKS, "the measurements")
+    storage.write_json(BENCHMARKS / f"{name}.json", measured)
+    return measured
 
 
 def _stamped(measured: dict[str, Any]) -> dict[str, Any]:
