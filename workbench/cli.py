@@ -354,7 +354,8 @@ def bench(
     what: Annotated[
         str,
         typer.Argument(
-            help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss or peers."
+            help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss, peers, "
+            "grid or cache."
         ),
     ] = "step",
     as_json: Json = False,
@@ -365,13 +366,8 @@ def bench(
     measured = benchmarks.run(what)
     if as_json:
         _print_json(measured)
-    elif what == "peers":
-        from workbench.peer_bench import table
-
-        print(table.text(measured))
     else:
-        for key, value in measured.items():
-            print(f"{key}: {value:,.4g}" if isinstance(value, float) else f"{key}: {value}")
+        print(benchmarks.text(what, measured))
 
 
 @app.command()

@@ -6,4 +6,6 @@
     floor.py     the least time that the step's arithmetic can take on this machine
     table.py     goals, and the text for people
     measure.py   all of it together; `workbench bench peers`
+    grid.py      a sweep against the time of the peers' steps; `workbench bench grid`
+    cache.py     what keeping the teacher's answers costs; `workbench bench cache`
 """

@@ -41,6 +41,17 @@ def goals_text(goals: list[dict[str, Any]]) -> list[str]:
     return [str(Goal(**{k: v for k, v in goal.items() if k != "met"})) for goal in goals]
 
 
+def plain(measured: dict[str, Any]) -> list[str]:
+    """A line a figure; what has figures of its own follows indented."""
+    lines = []
+    for key, value in measured.items():
+        if isinstance(value, dict):
+            lines += [f"{key}:", *(f"  {line}" for line in plain(value))]
+        else:
+            lines.append(f"{key}: {value:,.4g}" if isinstance(value, float) else f"{key}: {value}")
+    return lines
+
+
 def aligned(lines: list[list[str]]) -> str:
     """Cells in columns: the first to the left, the others to the right."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]

@@ -1,7 +1,7 @@
 """The workbench's own step, paced as its peers are.
 
-    own.py FOLDER            the teacher's answers from the cache
-    own.py FOLDER live       the teacher runs at every step
+own.py FOLDER            the teacher's answers from the cache
+own.py FOLDER live       the teacher runs at every step
 """
 
 from __future__ import annotations
