@@ -71,7 +71,7 @@ def contestants(peers_python: str | None) -> list[Contestant]:
     return found
 
 
-def measure(rounds: int = 8, steps: int = 20, warmup: int = 10) -> dict[str, Any]:
+def measure(rounds: int = 8, steps: int = 10, warmup: int = 5) -> dict[str, Any]:
     """Let everybody take the same steps in turn, and measure the machine between the rounds.
 
     Args:
