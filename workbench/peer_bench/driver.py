@@ -150,11 +150,10 @@ class Race:
         self.runners: list[Runner] = []
 
     def __enter__(self) -> Race:
-        # One after the other: they would only take each other's cores while they load.
         try:
             for number, (contestant, job) in enumerate(self._entries):
-                runner = Runner(contestant, job, self._logs / f"{number}.log")
-                self.runners.append(runner)
+                self.runners.append(Runner(contestant, job, self._logs / f"{number}.log"))
+            for runner in self.runners:
                 runner.wait_until_ready()
         except BaseException:
             self.__exit__(None, None, None)
