@@ -7,9 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from workbench.errors import UsageError
+
+#: Where measurements are kept that README and notebooks quote.
+BENCHMARKS = Path(__file__).parents[1] / "data" / "benchmarks"
+#: Seconds that ``import workbench`` may take.
+IMPORT_GOAL = 0.5
 
 
 def run(what: str) -> dict[str, Any]:
@@ -24,6 +30,9 @@ def run(what: str) -> dict[str, Any]:
         "biobert": biobert,
         "vocabulary-loss": vocabulary_loss,
         "costs": costs,
+        "peers": peers,
+        "grid": grid,
+        "cache": cache,
     }
     if what not in benchmarks:
         raise UsageError(f"there is no benchmark {what!r}; expected {' or '.join(benchmarks)}")
@@ -100,21 +109,37 @@ def world(sequences: int = 20_000, scored: int = 2_000) -> dict[str, Any]:
 
 
 def import_time(repeats: int = 5) -> dict[str, Any]:
-    """Seconds that ``import workbench`` adds to an empty interpreter, median."""
+    """Seconds that ``import workbench`` adds to an empty interpreter, and those of commands.
 
-    def seconds(code: str) -> float:
-        times = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True)
-            times.append(time.perf_counter() - started)
-        return statistics.median(times)
+    Returns:
+        Medians, with the goal, machine, versions and date; stored as
+        ``data/benchmarks/import.json``.
+    """
+    from workbench.peer_bench.table import Goal
 
-    empty = seconds("pass")
-    return {
-        "import_workbench_seconds": max(0.0, seconds("import workbench") - empty),
-        "empty_interpreter_seconds": empty,
+    calls = {
+        "empty": ["-c", "pass"],
+        "import": ["-c", "import workbench"],
+        "help": ["-m", "workbench", "--help"],
+        "recipes": ["-m", "workbench", "recipes"],
     }
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, arguments in calls.items():
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+            times[name].append(time.perf_counter() - started)
+    seconds = {name: statistics.median(found) for name, found in times.items()}
+    added = max(0.0, seconds["import"] - seconds["empty"])
+    return _stored("import", _stamped({
+        "import_workbench_seconds": added,
+        "empty_interpreter_seconds": seconds["empty"],
+        "workbench_help_seconds": seconds["help"],
+        "workbench_recipes_seconds": seconds["recipes"],
+        "goals": [Goal("seconds of import workbench", added, IMPORT_GOAL, "at most").to_json()],
+        "repeats": repeats,
+        "command": "workbench bench import",
+    }))  # fmt: skip
 
 
 def seeds(count: int = 4) -> dict[str, Any]:
@@ -170,6 +195,53 @@ def vocabulary_loss() -> dict[str, Any]:
     return _stamped(vocabulary_bench.measure())
 
 
+def peers() -> dict[str, Any]:
+    """A step here and by TextBrewer, a Trainer subclass and a plain loop, in turn.
+
+    Returns:
+        What `peer_bench.measure.measure` gives, with machine, versions and date; stored as
+        ``data/benchmarks/peers.json``.
+    """
+    from workbench.peer_bench import measure
+
+    return _stored("peers", _stamped(measure.measure()))
+
+
+def grid() -> dict[str, Any]:
+    """A sweep of fifty runs against the time that the peers' steps alone would take.
+
+    Returns:
+        What `peer_bench.grid.measure_grid` gives, with machine, versions and date; stored as
+        ``data/benchmarks/grid.json``.
+    """
+    from workbench.peer_bench import grid
+
+    return _stored("grid", _stamped(grid.measure_grid()))
+
+
+def cache() -> dict[str, Any]:
+    """Bytes a token and tokens/s of the teacher cache.
+
+    Returns:
+        What `peer_bench.cache.measure` gives, with machine, versions and date; stored as
+        ``data/benchmarks/cache.json``.
+    """
+    from workbench.peer_bench import cache
+
+    return _stored("cache", _stamped(cache.measure()))
+
+
+def text(what: str, measured: dict[str, Any]) -> str:
+    """What was measured, for people."""
+    from workbench.peer_bench import table
+
+    if what == "peers":
+        return table.text(measured)
+    goals = measured.get("goals", [])
+    figures = {key: value for key, value in measured.items() if key != "goals"}
+    return "\n".join([*table.plain(figures), *table.goals_text(goals)])
+
+
 def pmhc_sizes() -> dict[str, Any]:
     """Students of the peptide–HLA teacher with fewer and fewer layers; see `sizes.measure`.
 
@@ -196,11 +268,21 @@ def costs() -> dict[str, Any]:
     """What every student of every teacher costs and is worth; see `costs.measure`.
 
     Returns:
-        What `costs.measure` gives, with machine, versions and date: what the course stores.
+        What `costs.measure` gives, with machine, versions and date; stored as
+        ``data/benchmarks/costs.json``.
     """
     from workbench import costs
 
-    return _stamped(costs.measure())
+    return _stored("costs", _stamped(costs.measure()))
+
+
+def _stored(name: str, measured: dict[str, Any]) -> dict[str, Any]:
+    """Write what was measured where the course keeps it, and hand it on."""
+    from workbench import storage
+
+    storage.make_directory(BENCHMARKS, "the measurements")
+    storage.write_json(BENCHMARKS / f"{name}.json", measured)
+    return measured
 
 
 def _stamped(measured: dict[str, Any]) -> dict[str, Any]:

@@ -354,8 +354,8 @@ def bench(
     what: Annotated[
         str,
         typer.Argument(
-            help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss "
-            "or costs."
+            help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss, costs, "
+            "peers, grid or cache."
         ),
     ] = "step",
     as_json: Json = False,
@@ -367,8 +367,7 @@ def bench(
     if as_json:
         _print_json(measured)
     else:
-        for key, value in measured.items():
-            print(f"{key}: {value:,.4g}" if isinstance(value, float) else f"{key}: {value}")
+        print(benchmarks.text(what, measured))
 
 
 @app.command()

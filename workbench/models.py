@@ -349,7 +349,8 @@ def last_hidden(backbone: nn.Module, input_ids: Tensor, real: Tensor) -> Tensor:
             mask: no real token comes after padding.
     """
     if getattr(backbone.config, "model_type", "") in _CAUSAL_TYPES:
-        return backbone(input_ids=input_ids).last_hidden_state
+        # No cache of keys and values: it serves generation, and here only copies them.
+        return backbone(input_ids=input_ids, use_cache=False).last_hidden_state
     return backbone(input_ids=input_ids, attention_mask=real.long()).last_hidden_state
 
 

@@ -1,0 +1,1 @@
+"""Scripts, one a contestant; run by path, by an interpreter that need not have this package."""

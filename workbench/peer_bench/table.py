@@ -1,0 +1,86 @@
+"""What was measured, for people: a table, and each goal with whether it was met."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure and what it should be.
+
+    Attributes:
+        what: is measured.
+        found: the figure.
+        goal: what it should be.
+        sense: whether that is the least or the most that it may be.
+    """
+
+    what: str
+    found: float
+    goal: float
+    sense: Literal["at least", "at most"] = "at least"
+
+    @property
+    def met(self) -> bool:
+        """Whether it is."""
+        return self.found >= self.goal if self.sense == "at least" else self.found <= self.goal
+
+    def to_json(self) -> dict[str, Any]:
+        """With the verdict in it."""
+        return {**asdict(self), "met": self.met}
+
+    def __str__(self) -> str:
+        verdict = "met" if self.met else "missed"
+        return f"{self.what}: {self.found:.3g}, {self.sense} {self.goal:g}: {verdict}"
+
+
+def goals_text(goals: list[dict[str, Any]]) -> list[str]:
+    """A line a goal, from `Goal.to_json`."""
+    return [str(Goal(**{k: v for k, v in goal.items() if k != "met"})) for goal in goals]
+
+
+def plain(measured: dict[str, Any]) -> list[str]:
+    """A line a figure; what has figures of its own follows indented."""
+    lines = []
+    for key, value in measured.items():
+        if isinstance(value, dict):
+            lines += [f"{key}:", *(f"  {line}" for line in plain(value))]
+        else:
+            lines.append(f"{key}: {value:,.4g}" if isinstance(value, float) else f"{key}: {value}")
+    return lines
+
+
+def aligned(lines: list[list[str]]) -> str:
+    """Cells in columns: the first to the left, the others to the right."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def text(found: dict[str, Any]) -> str:
+    """The whole of `measure` for a terminal."""
+    lines = [["", "ms a step", "10 to 90 %", "cpu ms", "of ours", "first loss"]]
+    for name, one in found["contestants"].items():
+        low, high = one["spread_ms"]
+        lines.append([
+            name, f"{one['step_ms']:.1f}", f"{low:.1f} to {high:.1f}", f"{one['cpu_ms']:.1f}",
+            f"{one['times_ours']:.2f} ×", f"{one['first_loss']:.6f}",
+        ])  # fmt: skip
+    floor = [["floor", "GFLOP", "at GFLOP/s", "floor ms", "step ms", "share"]]
+    for width, one in found["floor"].items():
+        for rate in ("square", "own"):
+            floor.append([
+                f"width {width}, {'large' if rate == 'square' else 'own'} products",
+                f"{one['gflop']:.3f}", f"{one[f'{rate}_gflops']:.0f}",
+                f"{one[f'{rate}_floor_ms']:.2f}", f"{one['step_ms']:.1f}",
+                f"{one[f'{rate}_share']:.0%}",
+            ])  # fmt: skip
+    notes = [found["textbrewer"]] if found["textbrewer"] else []
+    return "\n".join([aligned(lines), "", aligned(floor), "", *goals_text(found["goals"]), *notes])
