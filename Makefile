@@ -9,7 +9,7 @@ PYTHON = python3
 PORT = 8888
 OPEN = yes
 STEPS =
-PEERS = workbench/peer_bench/requirements.txt
+PEERS = workbench/bench/peers/requirements.txt
 WHAT = import cache peers
 
 # What the installation was made from, and where: one that differs is made again.

@@ -361,13 +361,13 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """The speed measurements that the README quotes."""
-    from workbench import benchmarks
+    from workbench.bench import command
 
-    measured = benchmarks.run(what)
+    measured = command.run(what)
     if as_json:
         _print_json(measured)
     else:
-        print(benchmarks.text(what, measured))
+        print(command.text(what, measured))
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Quality against cost: what was measured of all students, and which of them are worth their cost.
 
-What the course stores, as `workbench bench costs --json` prints it, is in
-``data/benchmarks/costs.json``; `workbench.costs` measures it.
+What the course stores, as `workbench bench costs` wrote it, is in
+``data/benchmarks/costs.json``; `workbench.bench.costs` measures it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def front(points: Sequence[tuple[float, float]], better: str) -> list[int]:
 
 
 def stored() -> dict[str, Any]:
-    """What `workbench bench costs --json` printed once: ``data/benchmarks/costs.json``.
+    """What `workbench bench costs` wrote once: ``data/benchmarks/costs.json``.
 
     Raises:
         WorkbenchError: if the file is missing or damaged.

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from workbench import (
-    benchmarks,
-    biobert_study,
     cli,
     entity_comparison,
     export,
@@ -21,6 +19,7 @@ from workbench import (
     runs,
     runtime,
 )
+from workbench.bench import biobert_study, command
 from workbench.errors import UsageError, WorkbenchError
 from workbench.progress import Silent
 from workbench.recipes import Shape
@@ -115,9 +114,9 @@ def test_the_table_has_a_line_for_each_student_and_seed(measured):
     assert f"{measured['students']['tinybiobert'][1]['student']['perplexity']:.3f}" in lines[5]
 
 
-def test_the_bench_is_stamped_with_machine_and_date(monkeypatch):
+def test_the_bench_is_stamped_with_machine_and_date(monkeypatch, tmp_path):
     monkeypatch.setattr(biobert_study, "measure", lambda: {"students": {}})
-    found = benchmarks.run("biobert")
+    found = command.run("biobert", tmp_path)
     assert found["students"] == {} and {"machine", "date", "versions"} <= set(found)
 
 

@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from workbench import costs, models, plots, speedups, tradeoff
+from workbench import models, plots, tradeoff
+from workbench.bench import costs, speedups
 from workbench.errors import UsageError
 from workbench.progress import Silent
 from workbench.recipes.recipe import Shape

@@ -9,7 +9,8 @@ from functools import partial
 
 import pytest
 
-from workbench import classifiers, cli, export, models, pairs, runs, runtime, sizes, teachers
+from workbench import classifiers, cli, export, models, pairs, runs, runtime, teachers
+from workbench.bench import sizes
 from workbench.errors import Interrupted, UsageError, WorkbenchError
 from workbench.progress import Silent
 from workbench.recipes import Shape

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from workbench import mlm_head, vocabulary_loss
+from workbench import vocabulary_loss
+from workbench.bench import mlm_head
 from workbench.losses import Direction, Reduction
 from workbench.objective import Counts, HardTerm, Objective, SoftTerm, TeacherSignal
 from workbench.vocabulary_loss import VocabularyLoss, dense_vocabulary_loss

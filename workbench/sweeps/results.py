@@ -160,9 +160,11 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _machine(workers: int, threads: int) -> str:
-    import platform
+    from workbench import machine
 
-    return f"{platform.machine()}, {workers} workers with {threads} threads each"
+    each = "a thread" if threads == 1 else f"{threads} threads"
+    crew = "1 worker" if workers == 1 else f"{workers} workers"
+    return f"{machine.name()}, {crew} with {each}{'' if workers == 1 else ' each'}"
 
 
 # ---------------------------------------------------------------------- for people

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from workbench import benchmarks, models
+from workbench import models
+from workbench.bench import command, goals
+from workbench.bench.goals import Goal
+from workbench.bench.peers import driver, floor, grid, measure, table
+from workbench.bench.peers.driver import Contestant, Measured, Race
 from workbench.errors import WorkbenchError
-from workbench.peer_bench import driver, floor, grid, measure, table
-from workbench.peer_bench.driver import Contestant, Measured, Race
-from workbench.peer_bench.table import Goal
 from workbench.recipes.recipe import Shape
 
 #: A contestant that answers as `runners/paced.py` says: its n-th step takes n seconds, and it
@@ -166,7 +167,7 @@ def test_without_the_second_environment_the_others_run_and_one_line_says_how(tmp
     assert names == [measure.OURS, measure.LIVE, measure.LOOP, measure.TRAINER]
     assert measure.contestants("python9")[-1].interpreter == "python9"
     line = measure.how_to_get_textbrewer()
-    assert "make bench" in line and "workbench/peer_bench/requirements.txt" in line
+    assert "make bench" in line and "workbench/bench/peers/requirements.txt" in line
     assert "\n" not in line
 
 
@@ -177,7 +178,7 @@ def test_the_peers_have_the_pins_of_the_workbench():
     assert [p for p in pins if p not in ours] == ["textbrewer==0.2.1.post1"]
 
 
-def test_the_table_says_all(monkeypatch):
+def test_the_table_says_all(monkeypatch, tmp_path):
     ours, loop = _measured([1.0, 1.1]), _measured([5.0, 5.2])
     contestants = {measure.OURS: ours, measure.LOOP: loop}
     share = {
@@ -196,9 +197,10 @@ def test_the_table_says_all(monkeypatch):
     assert "tutorial loop" in text and "4.86 ×" in text and "25%" in text
     assert "at least 4: met" in text and "at least 0.5: missed" in text and "make bench" in text
     monkeypatch.setattr(measure, "measure", lambda: found)
-    stored = {}
-    monkeypatch.setattr(benchmarks, "_stored", lambda name, m: stored.setdefault(name, m))
-    assert {"machine", "date", "versions"} <= set(benchmarks.run("peers")) and "peers" in stored
+    made = command.run("peers", tmp_path)
+    assert {"machine", "date", "versions"} <= set(made) and made["command"].endswith("bench peers")
+    assert json.loads((tmp_path / "peers.json").read_text()) == json.loads(json.dumps(made))
+    assert command.text("peers", made) == text
 
 
 def test_a_grid_is_compared_with_the_fastest_peers_steps():
@@ -216,4 +218,4 @@ def test_a_grid_is_compared_with_the_fastest_peers_steps():
 def test_a_goal_knows_its_sense():
     assert Goal("x", 4.0, 4.0).met and not Goal("x", 3.9, 4.0).met
     assert Goal("x", 0.2, 0.25, "at most").met and not Goal("x", 0.3, 0.25, "at most").met
-    assert table.plain({"a": 1.5, "b": {"c": 2}}) == ["a: 1.5", "b:", "  c: 2"]
+    assert goals.plain({"a": 1.5, "b": {"c": 2}}) == ["a: 1.5", "b:", "  c: 2"]

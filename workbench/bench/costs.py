@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench import corpora, models, runtime, speedups, tasks, workshop
+from workbench import corpora, models, runtime, tasks, workshop
+from workbench.bench import speedups
 from workbench.config import RunConfig
 from workbench.progress import Progress, Silent, for_here
 from workbench.tasks import Judged

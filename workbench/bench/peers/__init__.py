@@ -4,8 +4,7 @@
     runners/     one script a contestant; `paced.py` is what they share
     driver.py    starts them and lets them take turns
     floor.py     the least time that the step's arithmetic can take on this machine
-    table.py     goals, and the text for people
     measure.py   all of it together; `workbench bench peers`
+    table.py     its text for people
     grid.py      a sweep against the time of the peers' steps; `workbench bench grid`
-    cache.py     what keeping the teacher's answers costs; `workbench bench cache`
 """

@@ -49,7 +49,7 @@ class Wire:
 
 
 class Job:
-    """The folder that `workbench.peer_bench.job` wrote, and the batches in their order.
+    """The folder that `workbench.bench.peers.job` wrote, and the batches in their order.
 
     Args:
         directory: the folder.

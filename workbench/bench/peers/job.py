@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from workbench import corpora, losses, models, storage, workshop
+from workbench.bench.peers import floor
 from workbench.config import RunConfig
 from workbench.corpora import Batch
 from workbench.distiller import GRADIENT_CLIP
-from workbench.peer_bench import floor
 from workbench.progress import Silent
 from workbench.recipes.recipe import Shape
 from workbench.workshop import Workshop

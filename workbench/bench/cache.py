@@ -33,7 +33,6 @@ def measure(repeats: int = 3, batches: int = 32) -> dict[str, Any]:
         "recipes": {name: _measure(name, repeats, batches) for name in RECIPES},
         "repeats": repeats,
         "threads": torch.get_num_threads(),
-        "command": "workbench bench cache",
     }
 
 

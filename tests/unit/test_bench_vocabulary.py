@@ -8,17 +8,17 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from workbench import benchmarks, vocabulary_bench
+from workbench.bench import command, vocabulary
+from workbench.bench.vocabulary import SMALL, Sizes
 from workbench.errors import UsageError, WorkbenchError
 from workbench.losses import Direction
-from workbench.vocabulary_bench import SMALL, Sizes
 
 
 @pytest.mark.parametrize("way", ["recomputed", "chunked"])
 @pytest.mark.parametrize("direction", Direction.__args__)
 def test_every_way_is_the_dense_loss(way, direction):
-    case = vocabulary_bench.case(replace(SMALL, direction=direction), torch.float64)
-    losses = [w(case) for w in (vocabulary_bench.WAYS[way], vocabulary_bench.dense)]
+    case = vocabulary.case(replace(SMALL, direction=direction), torch.float64)
+    losses = [w(case) for w in (vocabulary.WAYS[way], vocabulary.dense)]
     for one, other in zip(*map(case.gradients, losses), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-15)
     torch.testing.assert_close(*losses, rtol=1e-12, atol=0)
@@ -34,9 +34,9 @@ def test_the_small_case_is_in_several_chunks():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "addmm", watched)
-        vocabulary_bench.chunked(vocabulary_bench.case(SMALL, torch.float64))
+        vocabulary.chunked(vocabulary.case(SMALL, torch.float64))
     assert sum(rows) == 2 * SMALL.rows and len(rows) > 4
-    assert vocabulary_bench.difference() < 1e-12
+    assert vocabulary.difference() < 1e-12
 
 
 def test_products_are_those_of_the_loss(monkeypatch):
@@ -54,20 +54,20 @@ def test_products_are_those_of_the_loss(monkeypatch):
         return product
 
     monkeypatch.setattr(torch, "mm", counted("mm"))
-    vocabulary_bench.products(vocabulary_bench.case(SMALL))
+    vocabulary.products(vocabulary.case(SMALL))
     # The fourth product, the gradient on the head, is a method of the matrix.
     widths = 2 * SMALL.width + SMALL.teacher_width
     assert operations == SMALL.rows * SMALL.vocabulary * widths
 
 
 def test_resident_memory_knows_now_and_the_most():
-    before, most = vocabulary_bench.resident_memory()
+    before, most = vocabulary.resident_memory()
     assert 0 < before <= most
     held = torch.ones(25_000_000)  # 100 MB
-    during, _ = vocabulary_bench.resident_memory()
+    during, _ = vocabulary.resident_memory()
     assert during - before > 90e6
     del held
-    after, most = vocabulary_bench.resident_memory()
+    after, most = vocabulary.resident_memory()
     assert after < during - 90e6
     assert most > during - 1e6  # the kernel counts in lots of pages
 
@@ -85,13 +85,12 @@ def test_measure_gives_every_figure(monkeypatch):
             "extra_mb": len(way) * 10.0, "loss": len(way),
         }  # fmt: skip
 
-    monkeypatch.setattr(vocabulary_bench, "_in_a_process", run)
-    found = vocabulary_bench.measure(wide, rounds=3)
+    monkeypatch.setattr(vocabulary, "_in_a_process", run)
+    found = vocabulary.measure(wide, rounds=3)
     assert asked == ["dense", "recomputed", "chunked", "products"] * 3
     assert (found["dense_seconds"], found["chunked_seconds"], found["times_faster"]) == (4, 2, 2)
-    assert found["times_faster_goal"] == "at least 1.3: met"
+    assert [(g["goal"], g["met"]) for g in found["goals"]] == [(1.3, True), (12, False)]
     assert found["times_smaller"] == pytest.approx(5 / 7)
-    assert found["times_smaller_goal"] == "at least 12: missed"
     assert found["loss_difference_float32"] == 2
     assert (found["dense_cpu_seconds"], found["times_less_cpu"]) == (10, pytest.approx(5 / 7))
     if not torch.cuda.is_available():
@@ -101,23 +100,24 @@ def test_measure_gives_every_figure(monkeypatch):
 
 
 def test_a_way_runs_in_a_process_of_its_own():
-    found = vocabulary_bench._in_a_process("chunked", SMALL)
-    loss = vocabulary_bench.chunked(vocabulary_bench.case(SMALL)).item()
+    found = vocabulary._in_a_process("chunked", SMALL)
+    loss = vocabulary.chunked(vocabulary.case(SMALL)).item()
     assert found["loss"] == pytest.approx(loss, rel=1e-6)
     assert found["seconds"] > 0 and found["cpu_seconds"] > 0 and abs(found["extra_mb"]) < 50
 
 
 def test_what_stands_in_the_way_is_one_line(monkeypatch):
     with pytest.raises(WorkbenchError, match="the sideways way did not come to its end: KeyError"):
-        vocabulary_bench._in_a_process("sideways", SMALL)
+        vocabulary._in_a_process("sideways", SMALL)
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("M", (), {"available": 2e9})())
     with pytest.raises(WorkbenchError, match=r"needs some 7 GB of free memory and there are 2\.0;"):
-        vocabulary_bench.measure()
+        vocabulary.measure()
 
 
-def test_the_command_knows_it(monkeypatch):
-    monkeypatch.setattr(vocabulary_bench, "measure", lambda: asdict(SMALL))
-    found = benchmarks.run("vocabulary-loss")
+def test_the_command_knows_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(vocabulary, "measure", lambda: asdict(SMALL))
+    found = command.run("vocabulary-loss", tmp_path / "figures")
     assert found["vocabulary"] == SMALL.vocabulary and {"machine", "date", "versions"} <= set(found)
+    assert json.loads((tmp_path / "figures" / "vocabulary_loss.json").read_text()) == found
     with pytest.raises(UsageError, match="biobert or vocabulary-loss"):
-        benchmarks.run("nothing")
+        command.run("nothing")

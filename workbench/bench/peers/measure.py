@@ -10,13 +10,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from workbench.bench.goals import Goal
+from workbench.bench.peers import floor, job
+from workbench.bench.peers.driver import Contestant, Measured, Race
 from workbench.errors import WorkbenchError
-from workbench.peer_bench import floor, job
-from workbench.peer_bench.driver import Contestant, Measured, Race
-from workbench.peer_bench.table import Goal
 
 #: Where `make bench` makes the second environment, and what it installs there.
-ENVIRONMENT = Path(__file__).parents[2] / ".venv-peers"
+ENVIRONMENT = Path(__file__).parents[3] / ".venv-peers"
 REQUIREMENTS = Path(__file__).parent / "requirements.txt"
 #: So many times faster than the fastest peer, and so much of the machine's rate at width 128.
 FASTER_GOAL, SHARE_GOAL = 4.0, 0.5
@@ -51,7 +51,7 @@ def how_to_get_textbrewer() -> str:
     return (
         "TextBrewer was left out: it needs an environment of its own; `make bench` makes it "
         f"(or: python3 -m venv .venv-peers && .venv-peers/bin/python -m pip install -r "
-        f"{REQUIREMENTS.relative_to(REQUIREMENTS.parents[2])})"
+        f"{REQUIREMENTS.relative_to(REQUIREMENTS.parents[3])})"
     )
 
 
@@ -123,7 +123,6 @@ def measure(rounds: int = 8, steps: int = 10, warmup: int = 5) -> dict[str, Any]
         "rounds": rounds,
         "steps": steps,
         "threads": by_name[OURS].threads,
-        "command": "workbench bench peers",
     }
 
 

@@ -1,6 +1,6 @@
 """Three students of one biomedical teacher, with several seeds, and with each term taken out.
 
-What the course stores, as `workbench bench biobert --json` prints it, is in
+What the course stores, as `workbench bench biobert` wrote it, is in
 ``data/benchmarks/biobert.json``; published figures of the real models are beside it.
 """
 
@@ -93,7 +93,7 @@ def ablate(
 
 
 def stored() -> dict[str, Any]:
-    """What `workbench bench biobert --json` printed once, and the published figures.
+    """What `workbench bench biobert` wrote once, and the published figures.
 
     Raises:
         WorkbenchError: if the file is missing or damaged.

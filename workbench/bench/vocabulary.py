@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workbench.bench.goals import Goal
 from workbench.errors import WorkbenchError
 from workbench.losses import Direction
 from workbench.objective import Counts, Objective, SoftTerm, TeacherSignal
@@ -215,8 +216,8 @@ def measure(sizes: Sizes | None = None, rounds: int = 3) -> dict[str, Any]:
         rounds: how often each way is run.
 
     Returns:
-        Seconds, memory, ratios with the goals beside them, the same under ``gpu`` where there is
-        one and else the reason why not, sizes and threads.
+        Seconds, memory, ratios, the goals, the same under ``gpu`` where there is one and else the
+        reason why not, and sizes.
 
     Raises:
         WorkbenchError: if the machine has too little free memory for the dense way.
@@ -237,10 +238,8 @@ def measure(sizes: Sizes | None = None, rounds: int = 3) -> dict[str, Any]:
         **{f"{way}_cpu_seconds": processor[way] for way in ways},
         **{f"{way}_extra_mb": memory[way] for way in ways if way != "products"},
         "times_faster": faster,
-        "times_faster_goal": _goal(faster, FASTER_GOAL),
         "times_less_cpu": less,
         "times_smaller": smaller,
-        "times_smaller_goal": _goal(smaller, SMALLER_GOAL),
         "loss_difference_float32": abs(runs["dense"][0]["loss"] - runs["chunked"][0]["loss"]),
         "difference_float64": difference(),
         **_on_gpu(sizes),
@@ -249,7 +248,10 @@ def measure(sizes: Sizes | None = None, rounds: int = 3) -> dict[str, Any]:
         "temperature": TEMPERATURE,
         "alpha": ALPHA,
         "rounds": rounds,
-        "threads": torch.get_num_threads(),
+        "goals": [
+            Goal("times faster than dense", faster, FASTER_GOAL).to_json(),
+            Goal("times less extra memory than dense", smaller, SMALLER_GOAL).to_json(),
+        ],
     }
 
 
@@ -314,16 +316,12 @@ def _run(way: str, case: Case) -> float | None:
 
 
 def _in_a_process(way: str, sizes: Sizes) -> dict[str, float]:
-    command = [sys.executable, "-m", "workbench.vocabulary_bench", way, json.dumps(asdict(sizes))]
+    command = [sys.executable, "-m", "workbench.bench.vocabulary", way, json.dumps(asdict(sizes))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"it left with {done.returncode}"])[-1]
         raise WorkbenchError(f"the {way} way did not come to its end: {last}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _goal(found: float, goal: float) -> str:
-    return f"at least {goal:g}: {'met' if found >= goal else 'missed'}"
 
 
 def _check_memory(sizes: Sizes) -> None:

@@ -75,7 +75,7 @@ def measure(
 
 
 def stored() -> dict[str, Any]:
-    """What `workbench bench sizes --json` printed once: ``data/benchmarks/pmhc_sizes.json``.
+    """What `workbench bench sizes` wrote once: ``data/benchmarks/pmhc_sizes.json``.
 
     Raises:
         WorkbenchError: if the file is missing or damaged.

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from workbench.peer_bench import job, measure
-from workbench.peer_bench.table import Goal
+from workbench.bench.goals import Goal
+from workbench.bench.peers import job, measure
 
 TEMPERATURES = [1.0, 2.0, 4.0, 7.0, 10.0]
 ALPHAS = [0.0, 0.1, 0.3, 0.6, 1.0]
@@ -60,8 +60,7 @@ def measure_grid(workers: int | None = None) -> dict[str, Any]:
                 os.environ["WORKBENCH_CACHE"] = kept
     after = measure.measure(rounds=3, steps=10)
     return {**compare(seconds, [before, after], runs), "workers": workers,
-            "threads": torch.get_num_threads(), "textbrewer": before["textbrewer"],
-            "command": "workbench bench grid"}  # fmt: skip
+            "threads": torch.get_num_threads(), "textbrewer": before["textbrewer"]}  # fmt: skip
 
 
 def compare(seconds: float, found: list[dict[str, Any]], runs: int) -> dict[str, Any]:
