@@ -4,13 +4,13 @@
 
 # PYTHON=  makes .venv (3.10 or newer)          PORT=  of JupyterLab on 127.0.0.1
 # OPEN=no  prints the address, opens nothing    STEPS= only these steps of the tests
-# WHAT=    is measured by make bench; grid takes minutes more
+# WHAT=    is measured by make bench; all of it takes some twenty minutes
 PYTHON = python3
 PORT = 8888
 OPEN = yes
 STEPS =
 PEERS = workbench/bench/peers/requirements.txt
-WHAT = import cache peers
+WHAT = import sliders cache mlm-head vocabulary-loss peers grid
 
 # What the installation was made from, and where: one that differs is made again.
 # cksum, as it is on every system.

@@ -28,13 +28,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import chromium as browsers
 import nbformat
 import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, WebSocket, sync_playwright
 
 from workbench import server
+from workbench.bench import browser as browsers
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT = 90  # s; for JupyterLab on a busy machine with cold files

@@ -16,8 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import chromium as browsers
+import chromium
 from playwright.sync_api import Browser, expect, sync_playwright
+
+from workbench.bench.browser import launch_options
 
 PLACE = Path(__file__).parents[2] / "data" / "pictures"
 #: The run of which a picture is taken when half of it is over.
@@ -59,7 +61,7 @@ def main() -> None:
             address = next(
                 found[0] for line in served.stdout if (found := re.search(r"http://\S+", line))
             )
-            browser = playwright.chromium.launch(**browsers.launch_options(browsers.provide()))
+            browser = playwright.chromium.launch(**launch_options(chromium.provide()))
             for scheme in ("light", "dark"):
                 print(take(browser, address, scheme))
             browser.close()

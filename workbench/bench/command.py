@@ -1,4 +1,4 @@
-"""`workbench bench WHAT`: what can be measured, where the figures are kept, how they are printed."""
+"""`workbench bench WHAT`: what can be measured, and the files that keep the figures."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "biobert": Benchmark("biobert_study", "measure", "biobert"),
     "vocabulary-loss": Benchmark("vocabulary", "measure", "vocabulary_loss"),
     "costs": Benchmark("costs", "measure", "costs"),
+    "sliders": Benchmark("sliders", "measure", "sliders"),
     "cache": Benchmark("cache", "measure", "cache"),
     "peers": Benchmark("peers.measure", "measure", "peers"),
     "grid": Benchmark("peers.grid", "measure_grid", "grid"),
