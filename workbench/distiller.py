@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from workbench import inner, losses, metrics, models
+from workbench import allocator, inner, losses, metrics, models
 from workbench.corpora import Batch
 from workbench.errors import NonFiniteLoss
 from workbench.inner import Matcher
@@ -146,6 +146,9 @@ class Distiller:
         bare = self.accelerator.unwrap_model(self.student)
         self.backbone, self.head = models.split_head(bare)
         self._names = {id(p): name for name, p in self._trained().items()}
+        self._parameters = list(self._trained().values())
+        if self.device.type == "cpu":
+            allocator.keep_freed_memory()
 
     @property
     def device(self) -> torch.device:
@@ -176,7 +179,7 @@ class Distiller:
             for name, value in (*terms.items(), ("total", total)):
                 held = value.detach()
                 values[name] = values[name] + held if name in values else held
-        self.accelerator.clip_grad_norm_(self._trained().values(), GRADIENT_CLIP)
+        self.accelerator.clip_grad_norm_(self._parameters, GRADIENT_CLIP)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step_number += 1

@@ -301,3 +301,17 @@ def test_the_good_end_is_bright_and_letters_can_be_read(better):
         )
         low, high = sorted((paper, ink))
         assert (high + 0.05) / (low + 0.05) > 4.5
+
+
+@pytest.mark.parametrize(
+    ("recipe", "variant", "ends"),
+    [
+        ("protgpt2-tiny", "corrected", {"0": "teacher only", "1": "labels only"}),
+        # Its teacher speaks through hidden states and attention whatever α is.
+        ("compactbiobert", "corrected", {"0": "teacher only", "1": "no soft loss"}),
+        ("distilbert-pmhc", "as-coded", {}),  # the mean of three terms: α is nowhere in it
+    ],
+)
+def test_the_ends_of_alpha_are_named_for_what_they_are(recipe, variant, ends):
+    variants = shown.pack(shown.read(recipe), recipe)["variants"]
+    assert next(v["ends"] for v in variants if v["name"] == variant) == ends

@@ -156,7 +156,7 @@ class View {
   buildMap(variant, number) {
     const { temperatures, alphas } = this.data, cells = new Map(), body = node("tbody");
     for (const alpha of [...alphas].reverse()) {
-      const a = alphas.indexOf(alpha), ends = { 0: "teacher only", 1: "labels only" }[alpha];
+      const a = alphas.indexOf(alpha), ends = variant.ends[alpha];
       const row = node("tr", {}, node("th", { scope: "row" }, `α = ${brief(alpha)}`, ...(ends ? [node("small", {}, ends)] : [])));
       temperatures.forEach((_, t) => {
         const cell = node("td", { role: "gridcell", tabindex: -1 }, node("span", { class: "wbg-value" }), node("span", { class: "wbg-marks" }));

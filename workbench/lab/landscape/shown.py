@@ -185,7 +185,20 @@ def _variant(recipe: Any, name: str) -> dict[str, Any]:
         "words": f"{name} ({'with' if squared else 'without'} T²)",
         "source": variant.source,
         "published": [float(temperature), float(recipe.alpha)],
+        "ends": _ends(variant.objective),
     }
+
+
+def _ends(objective: Any) -> dict[str, str]:
+    """What the rows α = 0 and α = 1 are, in words; nothing where α is not in the loss."""
+    ends = {}
+    if objective.weights(0.0)["hard"] == 0:
+        ends["0"] = "teacher only"
+    weights = objective.weights(1.0)
+    if weights["soft"] == 0:
+        others = any(weight for name, weight in weights.items() if name != "hard")
+        ends["1"] = "no soft loss" if others else "labels only"
+    return ends
 
 
 def _student(key: str, inits: list[str]) -> str:

@@ -4,20 +4,15 @@ The file ``data/sweeps/NAME.json`` is what `workbench.Landscape` shows before an
 the command of the sweep, the machine and the date stand in it. The stored ones were made by
 
     workbench sweep protgpt2-tiny --temperature 1 2 4 10 --alpha 0 0.1 0.5 1 \\
-        --variant corrected as-published --size 1x24 2x48 --seeds 2 --steps 300 --dir DIRECTORY
-    python -m workbench.lab.landscape.store DIRECTORY protgpt2-tiny
+        --variant corrected as-published as-coded --size 1x24 2x48 --seeds 2 --steps 300 --dir A
+    workbench sweep distilbert-pmhc --temperature 1 2 4 10 --alpha 0 0.1 0.5 1 \\
+        --variant corrected as-coded --seeds 2 --steps 200 --dir B
+    workbench sweep compactbiobert --temperature 1 2 4 10 --alpha 0 0.1 0.5 1 \\
+        --variant corrected as-coded --seeds 2 --steps 150 --dir C
+    python -m workbench.lab.landscape.store A protgpt2-tiny
 
-Larger ones, some hours each on two cores, are made by
-
-    workbench sweep protgpt2-tiny --temperature 1 1.5 2 4 10 20 --alpha 0 0.1 0.3 0.5 0.7 0.9 1 \\
-        --variant corrected as-published as-coded --size 1x24 2x48 4x96 --seeds 3 --steps 600 \\
-        --dir DIRECTORY
-    workbench sweep distilbert-pmhc --temperature 1 2 4 10 --alpha 0 0.1 0.5 0.9 1 \\
-        --variant corrected as-coded --size 1 2 4 --seeds 3 --dir DIRECTORY
-    workbench sweep compactbiobert --temperature 1 2 4 10 --alpha 0 0.1 0.5 0.9 1 \\
-        --variant corrected as-coded --seeds 2 --dir DIRECTORY
-
-and stored by the same second line, with the name of the recipe.
+and the like for B and C, which takes an hour on two cores. More temperatures, alphas, variants and
+seeds under the same directory add to a sweep; other sizes and steps need one of their own.
 """
 
 from __future__ import annotations
