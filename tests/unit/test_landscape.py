@@ -303,6 +303,15 @@ def test_the_good_end_is_bright_and_letters_can_be_read(better):
         assert (high + 0.05) / (low + 0.05) > 4.5
 
 
+def test_a_few_points_far_off_do_not_take_the_whole_scale():
+    figures = [{"mean": mean} for mean in (10.0, 11.0, 12.0, 17.0, 3833.0)]
+    scale = landscape_svg.Scale(figures, {"better": "lower"}, shown.COLOURS)
+    assert (scale.low, scale.high) == (10.0, 24.0)
+    assert scale.share(3833.0) == 0 < scale.share(17.0) < scale.share(11.0) < scale.share(10.0) == 1
+    near = landscape_svg.Scale(figures[:-1], {"better": "lower"}, shown.COLOURS)
+    assert near.high == 17.0
+
+
 @pytest.mark.parametrize(
     ("recipe", "variant", "ends"),
     [

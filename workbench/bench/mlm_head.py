@@ -196,7 +196,7 @@ COMPARED: dict[str, tuple[Callable[[Case], Tensor], Callable[[Case], Tensor]]] =
 # ------------------------------------------------------------------ measuring
 
 
-def measure(sizes: Sizes | None = None, repeats: int = 5) -> dict[str, Any]:
+def measure(sizes: Sizes | None = None, repeats: int = 9) -> dict[str, Any]:
     """Time and memory of forward and backward pass in both layouts, in turn.
 
     Seconds are medians after a warm-up. Memory is the most that torch holds at once beyond what

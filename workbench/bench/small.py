@@ -83,7 +83,7 @@ def world(sequences: int = 20_000, scored: int = 2_000) -> dict[str, Any]:
     }
 
 
-def import_time(repeats: int = 5) -> dict[str, Any]:
+def import_time(repeats: int = 15) -> dict[str, Any]:
     """Seconds that ``import workbench`` adds to an empty interpreter, and those of two commands.
 
     Returns:

@@ -5,6 +5,7 @@ const MARKS = { better: "✓", "not better": "✗", inconclusive: "?" };
 const TERMS = ["hard", "soft", "cosine", "hidden", "attention"];
 const SEND_DELAY = 60, SAY_DELAY = 400; // ms
 const HAIR = 1e-3;
+const FAR = 2; // times the median: a point beyond is drawn as the end of the scale
 const BRIGHT = 0.179; // relative luminance at which black and white letters are equally clear
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -18,9 +19,19 @@ function luminance(rgb) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
+/** The ends of a scale. A few points far off on the bad side must not leave all others one colour. */
+export function endsOf(values, figure) {
+  if (!values.length) return [0, 1];
+  const [low, high] = range(values);
+  if (figure.better !== "lower" || low <= 0) return [low, high];
+  const sorted = [...values].sort((a, b) => a - b), half = sorted.length / 2;
+  const median = (sorted[Math.ceil(half) - 1] + sorted[Math.floor(half)]) / 2;
+  return [low, Math.min(high, FAR * median)];
+}
+
 /** From a value to the colours of a cell and its letters; the good end is the bright one. */
 export function colouring(means, figure, colours) {
-  const [low, high] = means.length ? range(means) : [0, 1], lower = figure.better === "lower";
+  const [low, high] = endsOf(means, figure), lower = figure.better === "lower";
   const share = (value) => {
     if (!(high > low)) return 0.5;
     const at = lower && low > 0 ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
@@ -32,7 +43,7 @@ export function colouring(means, figure, colours) {
     const mixed = one.map((c, i) => Math.round(c + (other[i] - c) * (place - first)));
     return { paper: `rgb(${mixed.join(", ")})`, ink: luminance(mixed) > BRIGHT ? "#000000" : "#ffffff" };
   };
-  return { low, high, colour };
+  return { low, high, colour, cut: means.some((mean) => mean > high) };
 }
 
 class View {
@@ -78,7 +89,7 @@ class View {
   get a() { return this.data.alphas.indexOf(this.state.alpha); }
   point(variant, student, t, a) { return this.index.get(String([variant, student, t, a])); }
   get chosen() { return this.point(this.variant, this.student, this.t, this.a); }
-  number(value, figure = this.figure) { return value.toFixed(figure.digits).replace("-", "−"); }
+  number(value, figure = this.figure) { return value.toFixed(Math.abs(value) < 1000 ? figure.digits : 0).replace("-", "−"); }
   of(point, figure = this.figure) { return point?.figures[figure.key] ?? null; }
   means(students) {
     return this.data.points.filter((p) => students.includes(p.at[1])).map((p) => this.of(p)?.mean)
@@ -263,7 +274,7 @@ class View {
     bar.style.background = `linear-gradient(to right, ${data.colours.join(", ")})`;
     const mark = (sign, text) => node("span", {}, node("b", {}, sign), ` ${text}`);
     parts.legend.replaceChildren(
-      node("span", {}, `worse ${this.number(bad)} `, bar, ` ${this.number(good)} better`),
+      node("span", {}, `worse ${this.number(bad)}${scale.cut ? " and more" : ""} `, bar, ` ${this.number(good)} better`),
       mark("★", "published T and α"),
       ...(figure.headline ? [node("span", {}, "against labels only: ", mark("✓", "better"), "  ", mark("✗", "not better"), "  ", mark("?", "inconclusive"))] : []));
     const said = data.variants.map((variant, number) => {
@@ -389,7 +400,7 @@ class View {
     const lines = data.variants.map((_, variant) => values.map((x, i) => [x, this.of(pick(variant, i))]).filter(([, f]) => f));
     const seen = lines.flat().flatMap(([, f]) => f.values).concat(alone === null ? [] : [alone]);
     if (!seen.length) return node("p", { class: "wbg-faint" }, "Nothing is measured on this slice.");
-    const [low, high] = range(seen), room = 0.12 * (high - low || 1);
+    const [low, high] = endsOf(seen, figure), room = 0.12 * (high - low || 1);
     const plot = new Plot({
       title: `${capital(figure.name)}`, xName, xTicks: values, x: scaleOf(values[0], values.at(-1), logarithmic), y: scaleOf(Math.max(low - room, Math.min(0, low)), high + room),
       describe: `${figure.name} ${title}: ${lines.map((line, v) => `${data.variants[v].name} ${line.map(([x, f]) => `${brief(x)}: ${this.number(f.mean)}`).join(", ")}`).join("; ")}`,
@@ -401,7 +412,7 @@ class View {
     lines.forEach((line, v) => plot.line(line.map(([x, f]) => [x, f.mean]), `variant${v % 3}`, { marks: true, label: data.variants[v].name }));
     data.variants.forEach((variant, v) => {
       const here = lines[v].find(([x]) => x === published(variant.published));
-      if (here) plot.star(here[0], here[1].mean);
+      if (here && plot.holds(here[1].mean)) plot.star(here[0], here[1].mean);
     });
     return node("div", {}, node("b", {}, title), plot.done());
   }
@@ -428,7 +439,7 @@ class View {
 
   /** About seven round levels, for all sizes alike. */
   fixedLevels(means) {
-    const [low, high] = range(means);
+    const [low, high] = endsOf(means, this.figure);
     return high > low ? ticksOn(scaleOf(low, high), 7).filter((level) => level > low && level < high) : [];
   }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ ROW, HIGHEST_COLUMN = 46, 92
 MARKS = {"better": "✓", "not better": "✗", "inconclusive": "?"}
 #: Relative luminance at which black and white letters are equally clear.
 BRIGHT = 0.179
+#: Times the median: a point beyond is drawn as the end of the scale.
+FAR = 2
 
 
 def picture(data: Mapping[str, Any], state: Mapping[str, Any]) -> str:
@@ -116,6 +119,9 @@ class Scale:
         self._lower, self._colours = figure["better"] == "lower", colours
         # A figure without an upper end is told apart by its ratios.
         self._logarithmic = self._lower and self.low > 0
+        if means and self._logarithmic:
+            # A few points far off must not leave all others one colour.
+            self.high = min(self.high, FAR * statistics.median(means))
 
     def share(self, value: float) -> float:
         """0 at the bad end, 1 at the good one."""
@@ -125,7 +131,7 @@ class Scale:
             share = math.log(value / self.low) / math.log(self.high / self.low)
         else:
             share = (value - self.low) / (self.high - self.low)
-        return 1 - share if self._lower else share
+        return min(1.0, max(0.0, 1 - share if self._lower else share))
 
     def colours(self, value: float) -> tuple[str, str]:
         """Of the cell and of the letters on it."""
@@ -135,6 +141,10 @@ class Scale:
         mixed = [round(a + (b - a) * (place - first)) for a, b in zip(one, other, strict=True)]
         ink = "#000000" if _luminance(mixed) > BRIGHT else "#ffffff"
         return "#" + "".join(f"{c:02x}" for c in mixed), ink
+
+
+def _written(value: float, figure: Mapping[str, Any]) -> str:
+    return f"{value:.{figure['digits'] if abs(value) < 1000 else 0}f}"
 
 
 def _channels(colour: str) -> list[int]:
@@ -169,7 +179,7 @@ def _cell(
     ring = f"stroke:{INK};stroke-width:3" if published else "stroke:none"
     parts = [
         f'<rect {box} style="fill:{colour};{ring}"/>',
-        draw_text(x + width / 2, y + 21, f"{value['mean']:.{figure['digits']}f}", size=13.5,
+        draw_text(x + width / 2, y + 21, _written(value["mean"], figure), size=13.5,
                   weight=600, anchor="middle", colour=ink),
         draw_text(x + width / 2, y + 38, f"{'★ ' if published else ''}{mark}".strip(), size=13,
                   anchor="middle", colour=ink),
@@ -187,7 +197,7 @@ def _in_words(
             continue
         pick = min if figure["better"] == "lower" else max
         best = pick(cells, key=lambda p: p["figures"][figure["key"]]["mean"])
-        value = f"{best['figures'][figure['key']]['mean']:.{figure['digits']}f}"
+        value = _written(best["figures"][figure["key"]]["mean"], figure)
         at = data["temperatures"][best["at"][2]], data["alphas"][best["at"][3]]
         said.append(f"{variant['words']}: best {value} at T = {at[0]:g}, α = {at[1]:g}.")
     return " ".join([*said, levels(data, figure, mine)])
