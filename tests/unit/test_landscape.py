@@ -303,6 +303,17 @@ def test_the_good_end_is_bright_and_letters_can_be_read(better):
         assert (high + 0.05) / (low + 0.05) > 4.5
 
 
+@pytest.mark.parametrize("recipe", ["protgpt2-tiny", "distilbert-pmhc", "compactbiobert"])
+def test_a_stored_sweep_has_the_published_point_of_each_variant(recipe):
+    made = workbench.Landscape(recipe, name="test")
+    for variant in made.data["variants"]:
+        temperature, alpha = variant["published"]
+        assert temperature in made.data["temperatures"] and alpha in made.data["alphas"]
+        made.select(T=temperature, alpha=alpha, variant=variant["name"])
+        assert made.point["curve"] and made.point["state"] == "complete"
+    made.close()
+
+
 def test_a_few_points_far_off_do_not_take_the_whole_scale():
     figures = [{"mean": mean} for mean in (10.0, 11.0, 12.0, 17.0, 3833.0)]
     scale = landscape_svg.Scale(figures, {"better": "lower"}, shown.COLOURS)

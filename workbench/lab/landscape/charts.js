@@ -2,6 +2,7 @@
 
 const CHART = { width: 460, height: 260, left: 52, right: 118, top: 30, bottom: 40 };
 const LABEL_GAP = 16;
+const DIGIT = 7.5; // width of a digit of a tick
 
 /** A scale: from a value to a share of the axis, 0 to 1. */
 function scaleOf(low, high, logarithmic) {
@@ -28,7 +29,7 @@ function ticksOn(scale, most) {
 
 /** A number as short as it can be said. */
 function brief(value) {
-  return String(Number(value.toPrecision(4))).replace("-", "−");
+  return String(Number(value.toPrecision(Math.abs(value) < 1 ? 3 : 4))).replace("-", "−");
 }
 
 /** Two axes with a grid; x and y are scales. `ticks` says where the lines are, by axis. */
@@ -46,10 +47,13 @@ class Plot {
       this.svg.append(drawn("line", { x1: this.left, x2: right, y1: at, y2: at, class: "wbg-grid" }),
         drawn("text", { x: this.left - 9, y: at + 4, class: "wbg-tick wbg-end" }, brief(value)));
     }
+    let free = -Infinity; // where the number before ends
     for (const value of xTicks ?? ticksOn(x, 5)) {
-      const at = this.across(value);
-      this.svg.append(drawn("line", { x1: at, x2: at, y1: bottom, y2: bottom + 4, class: "wbg-axis" }),
-        drawn("text", { x: at, y: bottom + 18, class: "wbg-tick wbg-middle" }, brief(value)));
+      const at = this.across(value), text = brief(value), half = DIGIT * text.length / 2;
+      this.svg.append(drawn("line", { x1: at, x2: at, y1: bottom, y2: bottom + 4, class: "wbg-axis" }));
+      if (at - half < free) continue;
+      this.svg.append(drawn("text", { x: at, y: bottom + 18, class: "wbg-tick wbg-middle" }, text));
+      free = at + half + 2;
     }
     this.svg.append(drawn("line", { x1: this.left, x2: right, y1: bottom, y2: bottom, class: "wbg-axis" }),
       drawn("text", { x: right, y: this.height - 4, class: "wbg-tick wbg-end" }, xName));

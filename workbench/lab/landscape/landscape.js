@@ -5,7 +5,8 @@ const MARKS = { better: "✓", "not better": "✗", inconclusive: "?" };
 const TERMS = ["hard", "soft", "cosine", "hidden", "attention"];
 const SEND_DELAY = 60, SAY_DELAY = 400; // ms
 const HAIR = 1e-3;
-const FAR = 2; // times the median: a point beyond is drawn as the end of the scale
+// Times the median: a point beyond has the colour of the scale's end, or leaves the chart.
+const FAR = 2, OUTSIDE = 4;
 const BRIGHT = 0.179; // relative luminance at which black and white letters are equally clear
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -20,13 +21,13 @@ function luminance(rgb) {
 }
 
 /** The ends of a scale. A few points far off on the bad side must not leave all others one colour. */
-export function endsOf(values, figure) {
+export function endsOf(values, figure, far = FAR) {
   if (!values.length) return [0, 1];
   const [low, high] = range(values);
   if (figure.better !== "lower" || low <= 0) return [low, high];
   const sorted = [...values].sort((a, b) => a - b), half = sorted.length / 2;
   const median = (sorted[Math.ceil(half) - 1] + sorted[Math.floor(half)]) / 2;
-  return [low, Math.min(high, FAR * median)];
+  return [low, Math.min(high, far * median)];
 }
 
 /** From a value to the colours of a cell and its letters; the good end is the bright one. */
@@ -400,7 +401,7 @@ class View {
     const lines = data.variants.map((_, variant) => values.map((x, i) => [x, this.of(pick(variant, i))]).filter(([, f]) => f));
     const seen = lines.flat().flatMap(([, f]) => f.values).concat(alone === null ? [] : [alone]);
     if (!seen.length) return node("p", { class: "wbg-faint" }, "Nothing is measured on this slice.");
-    const [low, high] = endsOf(seen, figure), room = 0.12 * (high - low || 1);
+    const [low, high] = endsOf(seen, figure, OUTSIDE), room = 0.12 * (high - low || 1);
     const plot = new Plot({
       title: `${capital(figure.name)}`, xName, xTicks: values, x: scaleOf(values[0], values.at(-1), logarithmic), y: scaleOf(Math.max(low - room, Math.min(0, low)), high + room),
       describe: `${figure.name} ${title}: ${lines.map((line, v) => `${data.variants[v].name} ${line.map(([x, f]) => `${brief(x)}: ${this.number(f.mean)}`).join(", ")}`).join("; ")}`,

@@ -113,7 +113,7 @@ def _pack(content: Mapping[str, Any]) -> dict[str, Any]:
         "figures": figures,
         "temperatures": axes["temperature"],
         "alphas": axes["alpha"],
-        "variants": [_variant(recipe, name) for name in variants],
+        "variants": [_variant(recipe, name, axes) for name in variants],
         "students": [_student(key, sweep["axes"]["init"]) for key in keys],
         "points": points,
         "levels": {
@@ -176,7 +176,7 @@ def _point(
     }  # fmt: skip
 
 
-def _variant(recipe: Any, name: str) -> dict[str, Any]:
+def _variant(recipe: Any, name: str, axes: Mapping[str, list[float]]) -> dict[str, Any]:
     variant = recipe.variant(name)
     temperature = recipe.temperature if variant.temperature is None else variant.temperature
     squared = variant.objective.soft.temperature_squared
@@ -184,9 +184,16 @@ def _variant(recipe: Any, name: str) -> dict[str, Any]:
         "name": name,
         "words": f"{name} ({'with' if squared else 'without'} T²)",
         "source": variant.source,
-        "published": [float(temperature), float(recipe.alpha)],
+        "published": [
+            _on(axes["temperature"], float(temperature)), _on(axes["alpha"], float(recipe.alpha)),
+        ],
         "ends": _ends(variant.objective),
-    }
+    }  # fmt: skip
+
+
+def _on(axis: list[float], value: float) -> float:
+    """The value of an axis that is this one but for the digits that were stored; else itself."""
+    return next((one for one in axis if math.isclose(one, value, rel_tol=1e-5)), value)
 
 
 def _ends(objective: Any) -> dict[str, str]:

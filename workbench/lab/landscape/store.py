@@ -7,8 +7,8 @@ the command of the sweep, the machine and the date stand in it. The stored ones 
         --variant corrected as-published as-coded --size 1x24 2x48 --seeds 2 --steps 300 --dir A
     workbench sweep distilbert-pmhc --temperature 1 2 4 10 --alpha 0 0.1 0.5 1 \\
         --variant corrected as-coded --seeds 2 --steps 200 --dir B
-    workbench sweep compactbiobert --temperature 1 2 4 10 --alpha 0 0.1 0.5 1 \\
-        --variant corrected as-coded --seeds 2 --steps 150 --dir C
+    workbench sweep compactbiobert --temperature 1 2 4 10 --variant corrected as-coded \\
+        --alpha 0 0.1 0.16666666666666666 0.5 1 --seeds 2 --steps 150 --dir C
     python -m workbench.lab.landscape.store A protgpt2-tiny
 
 and the like for B and C, which takes an hour on two cores. More temperatures, alphas, variants and
