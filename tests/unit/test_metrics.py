@@ -26,7 +26,7 @@ class OneHot:
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
 
-    def __call__(self, input_ids):
+    def __call__(self, input_ids, use_cache=True):
         hidden = nn.functional.one_hot(input_ids, self.tokens).float()
         return SimpleNamespace(last_hidden_state=hidden)
 
