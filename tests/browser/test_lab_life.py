@@ -62,6 +62,8 @@ one = Lab("protgpt2-tiny;steps=6", {SMALL})
 two = Lab("distilbert-pmhc;steps=6", {SMALL})
 display(one, two)
 """,
+    # An open panel keeps its thread, and the next test in this kernel counts threads.
+    "apart": "one.close(); two.close(); print('<apart', one.join(60), two.join(60), '>')",
     "both": "print('<both', one.settings.values()['temperature'], two.settings.values()"
     "['temperature'], one.results[0]['recipe'], two.results[0]['recipe'], '>')",
 }
@@ -330,6 +332,7 @@ def test_two_labs_train_side_by_side(room):
     expect(temperature(two)).to_have_value(before)
     assert before != "5"
     room.says("both", f"<both 5.0 {float(before)} protgpt2-tiny distilbert-pmhc >")
+    room.says("apart", "<apart True True >")
 
 
 # ---------------------------------------------------------------------- twice
