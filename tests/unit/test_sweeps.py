@@ -28,6 +28,7 @@ from workbench.progress import Silent
 from workbench.sweeps import plan as sweep_plan
 from workbench.sweeps import study as sweep_study
 from workbench.sweeps.crew import default_workers, threads_each
+from workbench.sweeps.interruption import Interruption
 from workbench.sweeps.plan import Plan
 from workbench.sweeps.results import KILLED, collect, table
 from workbench.sweeps.study import Study, sqlite_url
@@ -631,6 +632,29 @@ def test_killed_workers_and_a_killed_sweep_go_on_and_repeat_nothing(small, tmp_p
     same = "student/model.safetensors"
     assert (killed / same).read_bytes() == (tmp_path / "alone" / same).read_bytes()
     assert json.loads((where / "sweep.json").read_text()) == found
+
+
+def test_an_interruption_waits_for_its_place_and_a_second_one_does_not():
+    with Interruption() as interruption:
+        interruption.strike()
+        signal.raise_signal(signal.SIGINT)
+        noted = True  # a query that Ctrl-C must not tear apart
+        with pytest.raises(KeyboardInterrupt):
+            interruption.strike()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert noted
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            signal.raise_signal(signal.SIGINT)
+            interruption.strike()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_command_is_interrupted_resumed_and_prints_one_object(tiny_teacher, tmp_path):

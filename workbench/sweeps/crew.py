@@ -18,6 +18,7 @@ import psutil
 from workbench import storage
 from workbench.errors import UsageError, WorkbenchError
 from workbench.progress import Progress
+from workbench.sweeps.interruption import Interruption
 from workbench.sweeps.plan import Plan
 from workbench.sweeps.study import Study
 
@@ -78,13 +79,14 @@ class Crew:
         try:
             for number in self.study.bury():
                 self.progress.note(f"note: the worker of trial {number} was killed")
-            while True:
-                counts = self.study.counts()
-                self._show(counts["over"])
-                if not counts["waiting"] and not counts["running"]:
-                    return
-                self._hire(counts["waiting"])
-                self._listen()
+            with Interruption() as interruption:
+                while True:
+                    counts = self.study.counts()
+                    self._show(counts["over"])
+                    if not counts["waiting"] and not counts["running"]:
+                        return
+                    self._hire(counts["waiting"])
+                    self._listen(interruption)
         finally:
             self._dismiss()
 
@@ -138,11 +140,15 @@ class Crew:
         process.wait()
         self._said.put((process.pid, None))
 
-    def _listen(self) -> None:
+    def _listen(self, interruption: Interruption) -> None:
         """Wait for a message, and see to all that have come."""
-        try:
-            messages = [self._said.get(timeout=2.0)]
-        except queue.Empty:
+        messages = []
+        for _ in range(10):
+            interruption.strike()
+            with suppress(queue.Empty):
+                messages.append(self._said.get(timeout=0.2))
+                break
+        if not messages:
             return
         with suppress(queue.Empty):
             while True:
