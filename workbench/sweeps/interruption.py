@@ -11,9 +11,9 @@ from typing import Any
 class Interruption:
     """While this is entered, Ctrl-C takes effect in `strike` alone; a second one at once.
 
-    Where Ctrl-C strikes in the middle of a query, the exception keeps the query alive, and with it
-    a lock on the study's file: workers that are to put their trials back wait for it, and whoever
-    interrupted waits for them.
+    Where Ctrl-C strikes in the middle of a query, the exception may keep the query alive, and with
+    it a lock on the study's file: workers that are to put their trials back would wait for it, and
+    whoever interrupted for them.
 
     Signals reach the main thread; in any other, and where Ctrl-C is ignored, nothing changes.
     """
