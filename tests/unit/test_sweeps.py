@@ -634,7 +634,16 @@ def test_killed_workers_and_a_killed_sweep_go_on_and_repeat_nothing(small, tmp_p
     assert json.loads((where / "sweep.json").read_text()) == found
 
 
-def test_an_interruption_waits_for_its_place_and_a_second_one_does_not():
+@pytest.fixture
+def on_ctrl_c():
+    """Sets what Ctrl-C does; a test run in the background would have it ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interruption_waits_for_its_place_and_a_second_one_does_not(on_ctrl_c):
+    on_ctrl_c(signal.default_int_handler)
     with Interruption() as interruption:
         interruption.strike()
         signal.raise_signal(signal.SIGINT)
@@ -647,14 +656,12 @@ def test_an_interruption_waits_for_its_place_and_a_second_one_does_not():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_where_ctrl_c_is_ignored_it_stays_so():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with Interruption() as interruption:
-            signal.raise_signal(signal.SIGINT)
-            interruption.strike()
-    finally:
-        signal.signal(signal.SIGINT, before)
+def test_where_ctrl_c_is_ignored_it_stays_so(on_ctrl_c):
+    on_ctrl_c(signal.SIG_IGN)
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        interruption.strike()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_the_command_is_interrupted_resumed_and_prints_one_object(tiny_teacher, tmp_path):
