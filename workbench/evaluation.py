@@ -25,18 +25,7 @@ def evaluate_run(
         brief: quality only; what it costs more to measure is null.
     """
     shared = shop.baseline if isinstance(shop.baseline, SharedBaseline) else None
-    judged = Judged(
-        corpus=shop.corpus,
-        tokenizer=shop.tokenizer,
-        validation=shop.validation,
-        batches=shop.validation_batches,
-        teacher_model=shop.teacher_model,
-        teacher=shop.validation_teacher,
-        student=shop.student.accelerator.unwrap_model(shop.student.student).eval(),
-        baseline=shop.baseline.accelerator.unwrap_model(shop.baseline.student).eval(),
-        brief=brief,
-        known=shared.rows if shared and brief else {},
-    )
+    judged = judged_by(shop, brief=brief, known=shared.rows if shared and brief else {})
     results = {
         "recipe": config.recipe,
         "variant": config.variant,
@@ -51,6 +40,29 @@ def evaluate_run(
     if shared and brief:
         shared.keep_rows(results)
     return results
+
+
+def judged_by(shop: Workshop, **options: Any) -> Judged:
+    """What the four rows of a trained workshop are made from; both students go to eval mode.
+
+    Args:
+        shop: with trained students.
+        options: of `Judged`: ``brief`` and ``known``.
+    """
+    student, baseline = (
+        d.accelerator.unwrap_model(d.student).eval() for d in (shop.student, shop.baseline)
+    )
+    return Judged(
+        corpus=shop.corpus,
+        tokenizer=shop.tokenizer,
+        validation=shop.validation,
+        batches=shop.validation_batches,
+        teacher_model=shop.teacher_model,
+        teacher=shop.validation_teacher,
+        student=student,
+        baseline=baseline,
+        **options,
+    )
 
 
 def evaluate_model(source: str, config: RunConfig) -> dict[str, Any]:

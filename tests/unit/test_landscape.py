@@ -327,6 +327,8 @@ def test_a_few_points_far_off_do_not_take_the_whole_scale():
     ("recipe", "variant", "ends"),
     [
         ("protgpt2-tiny", "corrected", {"0": "teacher only", "1": "labels only"}),
+        # Not what the baseline, also called labels only, learns from.
+        ("protgpt2-tiny", "as-coded", {"0": "teacher only", "1": "labels not shifted"}),
         # Its teacher speaks through hidden states and attention whatever α is.
         ("compactbiobert", "corrected", {"0": "teacher only", "1": "no soft loss"}),
         ("distilbert-pmhc", "as-coded", {}),  # the mean of three terms: α is nowhere in it

@@ -10,10 +10,19 @@ import csv
 from collections.abc import Sequence
 from typing import Any
 
-from workbench import corpora, models, recipes, runtime, storage, studies, tasks, workshop
+from workbench import (
+    corpora,
+    evaluation,
+    models,
+    recipes,
+    runtime,
+    storage,
+    studies,
+    tasks,
+    workshop,
+)
 from workbench.config import RunConfig
 from workbench.progress import Progress, Silent, for_here
-from workbench.tasks import Judged
 
 STORED = models.BUILT_IN_TEACHERS.parent / "benchmarks" / "biobert.json"
 #: F1 of the published models on NCBI-disease, and their sizes; each line names its source.
@@ -142,19 +151,8 @@ def _learn(config: RunConfig, progress: Progress) -> dict[str, dict[str, Any]]:
         shop.student.step(batch).check_finite()
         shop.baseline.step(batch).check_finite()
         progress.advance(step, config.steps, {})
-    student, baseline = (
-        d.accelerator.unwrap_model(d.student).eval() for d in (shop.student, shop.baseline)
-    )
-    judged = Judged(
-        corpus=shop.corpus,
-        tokenizer=shop.tokenizer,
-        validation=shop.validation,
-        batches=shop.validation_batches,
-        teacher_model=shop.teacher_model,
-        teacher=shop.validation_teacher,
-        student=student,
-        baseline=baseline,
-    )
+    judged = evaluation.judged_by(shop)
+    student, baseline = judged.student, judged.baseline
     rows = tasks.of(config.recipe).four_rows(config, judged)
     kept = {name: {key: rows[name][key] for key in KEPT} for name in ("oracle", *ROWS)}
     kept["baseline"]["latency_ms"] = runtime.measure_reader(

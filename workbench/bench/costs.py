@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench import corpora, models, runtime, tasks, workshop
+from workbench import corpora, evaluation, models, runtime, tasks, workshop
 from workbench.bench import speedups
 from workbench.config import RunConfig
 from workbench.progress import Progress, Silent, for_here
-from workbench.tasks import Judged
 from workbench.tradeoff import label
 
 #: Recipe and size of the students of each built-in teacher, the smallest first.
@@ -112,18 +111,7 @@ def _train(
 
 def _rows(config: RunConfig, shop) -> dict[str, dict[str, Any]]:
     """Quality of all four, without their speed."""
-    judged = Judged(
-        corpus=shop.corpus,
-        tokenizer=shop.tokenizer,
-        validation=shop.validation,
-        batches=shop.validation_batches,
-        teacher=shop.validation_teacher,
-        teacher_model=shop.teacher_model,
-        student=shop.student.student.eval(),
-        baseline=shop.baseline.student.eval(),
-        brief=True,
-    )
-    return tasks.of(config.recipe).four_rows(config, judged)
+    return tasks.of(config.recipe).four_rows(config, evaluation.judged_by(shop, brief=True))
 
 
 def _cost(model, rows) -> dict[str, float]:

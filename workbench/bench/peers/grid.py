@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from workbench.bench.goals import Goal
 from workbench.bench.peers import job, measure
 
@@ -42,7 +40,7 @@ def measure_grid(workers: int | None = None) -> dict[str, Any]:
         os.environ["WORKBENCH_CACHE"] = str(Path(scratch, "cache"))
         try:
             started = time.perf_counter()
-            workbench.sweep(
+            found = workbench.sweep(
                 job.RECIPE,
                 directory=Path(scratch, "sweep"),
                 workers=workers,
@@ -59,8 +57,12 @@ def measure_grid(workers: int | None = None) -> dict[str, Any]:
             else:
                 os.environ["WORKBENCH_CACHE"] = kept
     after = measure.measure(rounds=3, steps=10)
-    return {**compare(seconds, [before, after], runs), "workers": workers,
-            "threads": torch.get_num_threads(), "textbrewer": before["textbrewer"]}  # fmt: skip
+    return {
+        **compare(seconds, [before, after], runs),
+        "workers": found["workers"],
+        "threads_of_a_worker": found["threads"],
+        "textbrewer": before["textbrewer"],
+    }
 
 
 def compare(seconds: float, found: list[dict[str, Any]], runs: int) -> dict[str, Any]:

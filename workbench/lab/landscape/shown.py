@@ -204,7 +204,9 @@ def _ends(objective: Any) -> dict[str, str]:
     weights = objective.weights(1.0)
     if weights["soft"] == 0:
         others = any(weight for name, weight in weights.items() if name != "hard")
-        ends["1"] = "no soft loss" if others else "labels only"
+        shifted = objective.hard.shifted or objective.scores != "next-token"
+        alone = "labels only" if shifted else "labels not shifted"
+        ends["1"] = "no soft loss" if others else alone
     return ends
 
 
