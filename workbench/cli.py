@@ -374,15 +374,18 @@ def bench(
         str,
         typer.Argument(
             help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss, costs, "
-            "sliders, cache, peers or grid."
+            "sliders, cache, peers, grid or full-shape."
         ),
     ] = "step",
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Recipes, for full-shape; all without them.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The speed measurements that the README quotes."""
     from workbench.bench import command
 
-    measured = command.run(what)
+    measured = command.run(what, names=names or ())
     if as_json:
         _print_json(measured)
     else:
@@ -426,10 +429,11 @@ def show(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(status_of(sys.argv[1:] if arguments is None else arguments))
 
 
-def _run(arguments: list[str]) -> int:
+def status_of(arguments: list[str]) -> int:
+    """Run a command; its exit status."""
     try:
         status = app(_repeated(arguments) or ["--help"], prog_name="workbench",
                      standalone_mode=False)  # fmt: skip
