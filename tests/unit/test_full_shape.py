@@ -9,7 +9,7 @@ import pytest
 
 from workbench import classifiers, masked_lm, recipes, tasks
 from workbench.bench import command, full_shape, random_teachers
-from workbench.errors import UsageError
+from workbench.errors import UsageError, WorkbenchError
 from workbench.recipes import Shape
 
 #: Counted in the published models' files and configurations.
@@ -78,9 +78,7 @@ def test_a_whole_step_at_full_shape(tmp_path):
 
 
 def test_a_run_that_fails_says_which_and_why(tmp_path):
-    from workbench.errors import WorkbenchError
-
-    with pytest.raises(WorkbenchError, match="ended with 1: .*there is no model directory"):
+    with pytest.raises(WorkbenchError, match=r"ended with 1: .*there is no model directory"):
         full_shape.one("tinybiobert", tmp_path / "no/such/teacher", tmp_path / "run")
 
 

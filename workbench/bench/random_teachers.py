@@ -70,7 +70,7 @@ def protein_pieces(size: int) -> PreTrainedTokenizerBase:
     pieces = [models.END_OF_TEXT, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     merges: list[tuple[str, str]] = []
     longer = letters
-    while len(pieces) + len(longer) * len(letters) <= size or longer is letters:
+    while len(pieces) + len(longer) * len(letters) <= size:
         pairs = [(start, end) for start in longer for end in letters]
         merges += pairs
         longer = [start + end for start, end in pairs]
