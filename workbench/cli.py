@@ -25,8 +25,8 @@ Seed = Annotated[int, typer.Option(help="Of the initial weights and the order of
 Data = Annotated[
     str | None,
     typer.Option(
-        help="FASTA, CSV, text or Parquet file, or an id on the hub; for distilbert-pmhc a CSV "
-        "file with the columns peptide, allele, label."
+        help="FASTA, CSV, text or Parquet file, or an id on the hub (ID@REVISION); for "
+        "distilbert-pmhc a CSV file with the columns peptide, allele, label."
     ),
 ]
 WholeWords = Annotated[
@@ -38,7 +38,16 @@ Alleles = Annotated[
 ]
 Column = Annotated[str | None, typer.Option(help="Which column of a table holds the sequences.")]
 TeacherOption = Annotated[
-    str | None, typer.Option(help="Directory or hub id of a model for the recipe's task.")
+    str | None,
+    typer.Option(help="Directory or hub id (ID@REVISION) of a model for the recipe's task."),
+]
+Brief = Annotated[
+    bool,
+    typer.Option(
+        "--brief",
+        help="Measure quality only at the end: no speed, nothing generated, no figures. "
+        "`workbench evaluate DIR` adds them.",
+    ),
 ]
 
 
@@ -121,12 +130,20 @@ def distill(
     ] = None,
     whole_words: WholeWords = False,
     batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
+    length: Annotated[
+        int | None, typer.Option(help="Longest row in tokens, at most the model's positions.")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps until the peak learning rate; then a linear decay.")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's, on matrices.")] = None,
     cached: Annotated[
         bool,
         typer.Option("--cache/--no-cache", help="Keep the teacher's answers, or ask each time."),
     ] = True,
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
+    brief: Brief = False,
     as_json: Json = False,
 ) -> None:
     """One full run: train, evaluate, draw, save the student."""
@@ -136,20 +153,22 @@ def distill(
         name, run, variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
         seed=seed, teacher=teacher, data=data, column=column, alleles=alleles, init=init,
         size=size, match=match, weights=_weights(weight), whole_words=whole_words,
-        batch_size=batch_size, learning_rate=learning_rate, cached=cached,
-        checkpoint_every=checkpoint_every,
+        batch_size=batch_size, length=length, learning_rate=learning_rate, warmup=warmup,
+        weight_decay=weight_decay, cached=cached, checkpoint_every=checkpoint_every, brief=brief,
     )  # fmt: skip
     _print_results(results, as_json)
 
 
 @app.command()
 def resume(
-    run: Annotated[Path, typer.Argument(help="A run directory.")], as_json: Json = False
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    brief: Brief = False,
+    as_json: Json = False,
 ) -> None:
     """Go on from the last checkpoint, to the same result as if never stopped."""
     from workbench import runs
 
-    _print_results(runs.resume(run), as_json)
+    _print_results(runs.resume(run, brief=brief), as_json)
 
 
 @app.command()
@@ -355,15 +374,18 @@ def bench(
         str,
         typer.Argument(
             help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss, costs, "
-            "sliders, cache, peers or grid."
+            "sliders, cache, peers, grid or full-shape."
         ),
     ] = "step",
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Recipes, for full-shape; all without them.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The speed measurements that the README quotes."""
     from workbench.bench import command
 
-    measured = command.run(what)
+    measured = command.run(what, names=names or ())
     if as_json:
         _print_json(measured)
     else:
@@ -407,10 +429,11 @@ def show(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(status_of(sys.argv[1:] if arguments is None else arguments))
 
 
-def _run(arguments: list[str]) -> int:
+def status_of(arguments: list[str]) -> int:
+    """Run a command; its exit status."""
     try:
         status = app(_repeated(arguments) or ["--help"], prog_name="workbench",
                      standalone_mode=False)  # fmt: skip

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from workbench import allocator, inner, losses, metrics, models
+from workbench import allocator, inner, large_vocabulary, losses, metrics, models
 from workbench.corpora import Batch
 from workbench.errors import NonFiniteLoss
 from workbench.inner import Matcher
@@ -173,8 +173,7 @@ class Distiller:
         self.student.train()
         values: dict[str, Tensor] = {}
         for part in parts:
-            terms = self._terms(part, counts)
-            total = self.objective.total(terms, self.alpha)
+            total, terms = self._loss(part, counts)
             self.accelerator.backward(total)
             for name, value in (*terms.items(), ("total", total)):
                 held = value.detach()
@@ -193,7 +192,7 @@ class Distiller:
         counts = self.objective.counts([batch])
         if self.objective.compares_states or self.objective.looks_inside:
             bare = self.accelerator.unwrap_model(self.student)
-            terms = self._terms(batch, counts)
+            _, terms = self._loss(batch, counts, apart=True)
             return self.objective.ledger_by_parameters(terms, list(bare.parameters()), self.alpha)
         scored, labels = self.objective.rows(batch)
         with torch.no_grad():
@@ -299,26 +298,39 @@ class Distiller:
             return inner.read(self.backbone, ids, real, self.looks)
         return models.last_hidden(self.backbone, ids, real), None
 
-    def _terms(self, batch: Batch, counts: Counts) -> dict[str, Tensor]:
+    def _loss(
+        self, batch: Batch, counts: Counts, *, apart: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted sum of all terms, differentiable, and each term's value.
+
+        ``apart`` makes every term differentiable by itself; at a large vocabulary that costs more.
+        """
         scored, labels = self.objective.rows(batch)
         hidden, seen = self._read(batch)
         compares = self.teacher is not None and self.objective.compares_states
         signal = None if self.teacher is None else self.teacher.signal(batch, scored)
-        values = self.objective.values(
-            hidden[scored.to(self.device)],
-            self.head,
-            labels.to(self.device),
-            signal,
-            temperature=self.temperature,
-            counts=counts,
-            vocabulary=self.vocabulary,
-            states=hidden[batch.real().to(self.device)] if compares else None,
-        )
+        rows = (hidden[scored.to(self.device)], self.head, labels.to(self.device), signal)
+        options = {
+            "temperature": self.temperature,
+            "counts": counts,
+            "vocabulary": self.vocabulary,
+            "states": hidden[batch.real().to(self.device)] if compares else None,
+        }
+        together = None
+        if not apart:
+            together = large_vocabulary.loss(self.objective, *rows, alpha=self.alpha, **options)
+        values = self.objective.values(*rows, **options) if together is None else together.values
         if seen is not None:
             if signal.seen is None:
                 raise ValueError("the teacher does not say what it holds inside")
             values.update(self.matcher(seen, signal.seen, counts))
-        return values
+        if together is None:
+            return self.objective.total(values, self.alpha), values
+        weights, total = self.objective.weights(self.alpha), together.weighted
+        for name, value in values.items():
+            if name not in large_vocabulary.ANSWERS:
+                total = total + weights[name] * value
+        return total, values
 
 
 def _parameter_groups(model, weight_decay: float) -> list[dict]:

@@ -70,7 +70,6 @@ class Session:
         self._on_metrics = on_metrics
         self._task = tasks.of(config.recipe)
         self._headline = self._task.headline
-        self._fingerprint = models.fingerprint(shop.teacher_model)
         self._keeps = keeps
         self._brief = brief
         self._kept: dict[int, tuple[Snapshot, Snapshot]] = {}
@@ -231,7 +230,7 @@ class Session:
         Raises:
             WorkbenchError: if the teacher is not what it was, or the disk is in the way.
         """
-        if models.fingerprint(self.shop.teacher_model) != self._fingerprint:
+        if models.fingerprint(self.shop.teacher_model) != self.shop.origin.fingerprint:
             raise WorkbenchError("the teacher's weights changed during the run; it is not valid")
         return finish(self.directory, self.config, self.shop, self.progress, brief=self._brief)
 

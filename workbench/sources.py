@@ -6,13 +6,13 @@ What a record means, and what is done with it, is decided by who asks.
 from __future__ import annotations
 
 import csv
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench import hub
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def read(source: str, column: str | None, expected: Expected) -> list[str]:
     """
     path = Path(source).expanduser()
     if not path.exists():
-        if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not source.startswith("."):
+        if hub.split(source) is not None:
             suffix = path.suffix.lower()
             if suffix not in _FASTA | {".csv", ".tsv", ".txt", ".parquet"}:
                 return _read_hub(source, column, expected)
@@ -150,8 +150,9 @@ def _read_table(path: Path, column: str | None, expected: Expected) -> list[str]
 def _read_hub(name: str, column: str | None, expected: Expected) -> list[str]:
     from datasets import load_dataset
 
+    at = hub.locate(name, "dataset")
     try:
-        table = load_dataset(name, split="train")
+        table = load_dataset(at.name, split="train", revision=at.commit)
     except Exception as error:
         # The hub client raises a dozen types for "no network", "no such name" and "gated".
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)

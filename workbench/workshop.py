@@ -9,9 +9,11 @@ from workbench import corpora, inner, layer_maps, models, recipes, student_size,
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.distiller import Distiller, Schedule
+from workbench.errors import UsageError
 from workbench.inner import Matcher
 from workbench.layer_maps import LayerMap
 from workbench.masking import Masker
+from workbench.models import Origin
 from workbench.objective import Objective
 from workbench.progress import Progress
 from workbench.teacher_cache import LiveTeacher, Teacher, open_cache
@@ -34,6 +36,7 @@ class Workshop:
         validation_teacher: what it says about the held-out ones.
         masker: hides tokens of the training batches, anew at every step; None where none are.
         seed: of the masks.
+        origin: which weights the teacher has.
         student: learns from teacher and labels.
         baseline: the same student from the same start, from the same batches, labels only;
             in a sweep one that runs share.
@@ -50,6 +53,7 @@ class Workshop:
     validation_teacher: Teacher
     masker: Masker | None
     seed: int
+    origin: Origin
     student: Distiller
     baseline: Distiller | SharedBaseline
 
@@ -83,7 +87,8 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     depth = teacher_model.config.num_hidden_layers
     layer_map = layer_maps.parse(config.start, depth)
     shape = student_shape(config, teacher_model, len(tokenizer), layer_map)
-    train, validation = task.rows(corpus, tokenizer, teacher_model, shape.positions)
+    longest = row_length(config, shape.positions)
+    train, validation = task.rows(corpus, tokenizer, teacher_model, longest)
     pad = task.pad(tokenizer)
     train_batches = corpora.make_batches(train, config.batch_size, pad)
     masker = task.masker(tokenizer, teacher_model, whole_words=config.whole_words)
@@ -158,6 +163,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
         validation_teacher=validation_teacher,
         masker=masker,
         seed=config.seed,
+        origin=models.origin(teacher_model),
         student=distiller(objective, teacher, config.alpha),
         # The baseline always learns the right labels, whatever the variant does to its own.
         baseline=distiller(recipe.variant("corrected").objective, None, 1.0),
@@ -167,6 +173,26 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     models.check_frozen(teacher_model, shop.student.student)
     models.check_frozen(teacher_model, shop.baseline.student)
     return shop
+
+
+def row_length(config: RunConfig, positions: int) -> int:
+    """Longest row in tokens: what the run asks for, or all that the models take.
+
+    A recipe's own length is the published one and gives way to models that take less.
+
+    Raises:
+        UsageError: if another one is more than they take.
+    """
+    if config.length is None:
+        return positions
+    if config.length == recipes.get(config.recipe).scale(config.scale).length:
+        return min(config.length, positions)
+    if config.length > positions:
+        raise UsageError(
+            f"--length is {config.length} and the models take {positions} tokens; give at most "
+            "that many"
+        )
+    return config.length
 
 
 def _matched(objective: Objective, layers: str | None) -> Objective:

@@ -468,3 +468,11 @@ def test_types_that_do_not_fit_are_one_line():
         replace(one, teacher_bias=one.teacher_bias.bfloat16()).loss()
     with pytest.raises(ValueError, match="tensors lie on cpu and meta; move them to one device"):
         replace(one, labels=one.labels.to("meta")).loss()
+
+
+def test_half_of_a_teacher_is_one_line():
+    one = case()
+    with pytest.raises(ValueError, match=r"alpha is 0\.3 and there is no teacher; expected 1"):
+        chunked(one.hidden, one.weight, one.labels, bias=one.bias, alpha=0.3)
+    with pytest.raises(ValueError, match="only one of hidden states and head; give both"):
+        chunked(one.hidden, one.weight, one.labels, one.teacher_hidden, bias=one.bias)

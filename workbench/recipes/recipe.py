@@ -73,6 +73,9 @@ class Scale:
         weight_decay: AdamW's.
         activation: activation function of the student.
         evaluations: how often a run measures held-out quality on its way.
+        length: longest row, tokens; None for the model's positions.
+        teacher_revision: of an id on the hub: a commit, or ``main``.
+        data_revision: likewise.
     """
 
     teacher: Shape
@@ -88,6 +91,9 @@ class Scale:
     weight_decay: float
     activation: str
     evaluations: int = 12
+    length: int | None = None
+    teacher_revision: str = ""
+    data_revision: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from workbench import layer_maps, recipes, student_size, verdicts
+from workbench import hub, layer_maps, recipes, student_size, verdicts
 from workbench.config import RunConfig
 from workbench.events import WEIGHT
 from workbench.headline import Headline
@@ -199,7 +199,7 @@ def sentences(runs: Sequence[Course], headline: Headline) -> list[str]:
 def origin(config: RunConfig) -> str:
     """Which of the student's weights come from where."""
     scale = recipes.get(config.recipe).scale(config.scale)
-    if config.teacher != scale.teacher_source and config.start != layer_maps.RANDOM:
+    if hub.name(config.teacher) != scale.teacher_source and config.start != layer_maps.RANDOM:
         return (
             f"<p><strong>Student's start:</strong> {escape(config.start)}, of a teacher that is "
             "yours. The baseline has the same.</p>"
