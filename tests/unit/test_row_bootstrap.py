@@ -55,7 +55,7 @@ def test_long_rows_count_by_their_tokens_and_one_row_has_no_interval():
 def test_an_evaluation_counts_the_same_with_and_without_intervals(tiny_teacher):
     from workbench import models
 
-    model, tokenizer, _ = models.load_causal_lm(tiny_teacher)
+    model, *_ = models.load_causal_lm(tiny_teacher)
     rng = np.random.default_rng(2)
     tokens = [np.r_[0, rng.integers(1, 21, n), 0] for n in (5, 30, 11, 2, 17, 8, 60)]
     rows = Rows(tokens, sum(map(len, tokens)) - 14)
