@@ -350,6 +350,26 @@ def entities(
 
 
 @app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="Directory of a finished run.")],
+    repository: Annotated[str, typer.Argument(help="On the Hugging Face hub, as OWNER/NAME.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody see a repository that is made now.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Upload a student and its model card to the hub: student/ of the run and nothing else."""
+    from workbench import publishing
+
+    page = publishing.push(run, repository, private=not public)
+    files = [file.name for file in publishing.leaving(run)]
+    if as_json:
+        _print_json({"page": page, "files": files})
+    else:
+        print(f"{len(files)} files of {run / 'student'} are at {page}.")
+
+
+@app.command()
 def bench(
     what: Annotated[
         str,

@@ -13,6 +13,7 @@ import torch
 
 from workbench import classifiers, events, machine, model_card, models, storage
 from workbench.config import RunConfig
+from workbench.publishing import push as push
 from workbench.run_directory import RunDirectory
 from workbench.workshop import Workshop
 
