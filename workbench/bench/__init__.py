@@ -9,5 +9,7 @@
     vocabulary.py      the loss over 50,257 tokens in chunks
     sizes.py, biobert_study.py, costs.py, speedups.py
                        what students of all sizes and terms are worth, and what they cost
+    published_speeds.py
+                       the published students against their teachers, in their full shapes
     peers/             a step and a grid against the tools that others use
 """
