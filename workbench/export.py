@@ -78,7 +78,7 @@ def write_card(
         trained_on=len(shop.train),
         held_out=len(shop.validation),
         tokenizer=shop.tokenizer,
-        positions=student.config.max_position_embeddings,
+        positions=getattr(student.config, "max_position_embeddings", None),
         versions=storage.read_json(directory.config)["versions"],
         machine=f"{machine.name()}, {torch.get_num_threads()} in use",
         changes=events.effective(events.read(directory.events)),
@@ -92,15 +92,18 @@ def _ready(model, tokenizer) -> Any:
     A pipeline would write up to 256 new tokens, beyond the positions of a small model, at a
     temperature of 0.7, and call two classes LABEL_0 and LABEL_1.
     """
-    positions = model.config.max_position_embeddings
+    # Not every architecture has a table of positions; where there is none, there is no end.
+    positions = getattr(model.config, "max_position_embeddings", None)
     if model.can_generate():
         own = model.generation_config
         own.do_sample, own.temperature, own.top_k = True, 1.0, 0
-        own.max_length = positions
+        if positions:
+            own.max_length = positions
     if models.is_classifier(model) and model.config.num_labels == len(classifiers.CLASSES):
         model.config.id2label = dict(enumerate(classifiers.CLASSES))
         model.config.label2id = {name: i for i, name in enumerate(classifiers.CLASSES)}
     # The same tokenizer may serve a model with more positions.
     ready = copy.deepcopy(tokenizer)
-    ready.model_max_length = min(ready.model_max_length, positions)
+    if positions:
+        ready.model_max_length = min(ready.model_max_length, positions)
     return ready

@@ -67,7 +67,7 @@ class Made:
         trained_on: rows (a sequence, a pair, a sentence, or a block of a long one).
         held_out: likewise.
         tokenizer: of the student.
-        positions: longest input, tokens.
+        positions: longest input, tokens; None if it has no end.
         versions: of what trained it.
         machine: in words, on which speed was measured.
         changes: made by hand on the way.
@@ -79,7 +79,7 @@ class Made:
     trained_on: int
     held_out: int
     tokenizer: Any
-    positions: int
+    positions: int | None
     versions: dict[str, str]
     machine: str
     changes: Sequence[Event] = ()
@@ -91,6 +91,7 @@ def text(made: Made) -> str:
     recipe = recipes.get(config.recipe)
     title = f"{recipe.name}, student of {plain(named(config.teacher))}"
     task = tasks.of(config.recipe)
+    longest = f" The longest input is {made.positions:,} tokens." if made.positions else ""
     scale = "classroom" if config.scale == "classroom" else "published"
     parts = [
         f"---\n{metadata(made).to_yaml()}\n---",
@@ -99,7 +100,7 @@ def text(made: Made) -> str:
         f"from a teacher with {made.results['teacher']['parameters']:,} after the recipe of "
         f"{recipe.title}, at {scale} scale. It is not that model.",
         "## Use",
-        card_usage.words(task.name) + f" The longest input is {made.positions:,} tokens.",
+        card_usage.words(task.name) + longest,
         fenced(card_usage.code(task.name, made.tokenizer), "python"),
         "It needs transformers and torch, nothing else.",
         "## Recipe",
