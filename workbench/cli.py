@@ -369,12 +369,33 @@ def entities(
 
 
 @app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="Directory of a finished run.")],
+    repository: Annotated[str, typer.Argument(help="On the Hugging Face hub, as OWNER/NAME.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody see a repository that is made now.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Upload a student and its model card to the hub: student/ of the run and nothing else."""
+    from workbench import publishing
+
+    page = publishing.push(run, repository, private=not public)
+    files = [file.name for file in publishing.leaving(run)]
+    if as_json:
+        _print_json({"page": page, "files": files})
+    else:
+        print(f"{len(files)} files of {run / 'student'} are at {page}.")
+
+
+@app.command()
 def bench(
     what: Annotated[
         str,
         typer.Argument(
             help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss, costs, "
-            "sliders, cache, peers, grid or full-shape."
+            "sliders, cache, streaming, scaling, full-shape, headline, devices, stream, ensemble, "
+            "portable, peers or grid."
         ),
     ] = "step",
     names: Annotated[

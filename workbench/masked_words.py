@@ -92,13 +92,15 @@ def oracle_quality(
     ids = word_ids(tokenizer, world)
     if ids is None:
         return None
-    tally = Tally()
+    tally = Tally(len(sentences))
     for batch in batches:
         truth = oracle_targets(
             batch, [sentences[i] for i in batch.members], ids, len(tokenizer),
             tokenizer.mask_token_id,
         )  # fmt: skip
-        tally.add(truth.double().clamp_min(IMPOSSIBLE).log(), batch.labels)
+        members = batch.members[batch.masked.nonzero()[:, 0].numpy()]
+        log_truth = truth.double().clamp_min(IMPOSSIBLE).log()
+        tally.add(log_truth, batch.labels, members=members)
     return tally.quality(None)
 
 

@@ -420,7 +420,7 @@ def finish(
     formula = shop.student.objective.formula(config.temperature, config.alpha)
     if not brief:
         _draw(directory, lines, results, formula, progress)
-    export.write_card(directory.student, results, formula)
+    export.write_card(directory, config, shop, results, formula)
     storage.write_json(directory.results, results)
     return results
 

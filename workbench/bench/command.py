@@ -43,6 +43,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "costs": Benchmark("costs", "measure", "costs"),
     "sliders": Benchmark("sliders", "measure", "sliders"),
     "cache": Benchmark("cache", "measure", "cache"),
+    "headline": Benchmark("published_speeds", "measure", "headline"),
     "peers": Benchmark("peers.measure", "measure", "peers"),
     "grid": Benchmark("peers.grid", "measure_grid", "grid"),
     "full-shape": Benchmark("full_shape", "measure", "full_shape", parts="recipes"),
@@ -88,6 +89,10 @@ def text(what: str, measured: dict[str, Any]) -> str:
 
     if what == "peers":
         return table.text(measured)
+    if what == "headline":
+        from workbench.bench import published_speeds
+
+        return published_speeds.text(measured)
     figures = {key: value for key, value in measured.items() if key != "goals"}
     return "\n".join([*goals.plain(figures), *goals.goals_text(measured.get("goals", []))])
 

@@ -20,8 +20,7 @@ from workbench.tasks.generation import ROW_NAMES, fill_runtime, refuse_whole_wor
 from workbench.tasks.task import ROW_KEYS, Judged
 
 EXTRA_KEYS = (
-    "matthews", "negative_log_likelihood", "intervals", "groups", "alleles", "reliability",
-    "motifs",
+    "matthews", "negative_log_likelihood", "groups", "alleles", "reliability", "motifs",
 )  # fmt: skip
 #: Held-out pairs that one can watch.
 PROBES = 8
@@ -38,6 +37,7 @@ class Classification:
     kind = models.CLASSIFIER
     headline = BY_TASK[name]
     tags = ("knowledge-distillation", "protein", "peptide", "mhc")
+    intervals_in_table = True
 
     def load_model(self, source: str):
         """A classifier with two classes."""

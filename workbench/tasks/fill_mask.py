@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,12 @@ from workbench.masking import Masker, Masking
 from workbench.metrics import Quality
 from workbench.probes import Probe, at_place
 from workbench.recipes.recipe import Scale, Shape
-from workbench.tasks.generation import ROW_NAMES, fill_quality, fill_runtime
+from workbench.tasks.generation import (
+    ROW_NAMES,
+    fill_quality,
+    fill_runtime,
+    without_fidelity,
+)
 from workbench.tasks.task import ROW_KEYS, Judged
 from workbench.texts import TextCorpus
 from workbench.worlds import biomedical
@@ -56,6 +60,7 @@ class FillMask:
     kind = models.MASKED
     headline = BY_TASK[name]
     tags = ("knowledge-distillation", "biomedical")
+    intervals_in_table = False
 
     def load_model(self, source: str):
         """A masked language model."""
@@ -144,10 +149,11 @@ class FillMask:
             # Attention maps are kept for training only; what is measured is what is used.
             model.set_attn_implementation("sdpa")
             quality = metrics.evaluate(
-                model, judged.batches, None, teacher=judged.teacher, scores="masked"
-            )
+                model, judged.batches, None, teacher=judged.teacher, scores="masked",
+                intervals=True,
+            )  # fmt: skip
             if name == "teacher":
-                quality = replace(quality, kl_to_teacher=None, agreement=None)
+                quality = without_fidelity(quality)
             row = result[name]
             row["parameters"] = models.parameters(model)
             _fill(row, quality)

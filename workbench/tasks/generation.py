@@ -33,6 +33,7 @@ class Generation:
     kind = models.CAUSAL
     headline = BY_TASK[name]
     tags = ("knowledge-distillation", "protein")
+    intervals_in_table = False
 
     def load_model(self, source: str):
         """A causal language model."""
@@ -118,10 +119,11 @@ class Generation:
             if model is None or name in judged.known:
                 continue
             quality = metrics.evaluate(
-                model, judged.batches, judged.validation.residues, teacher=judged.teacher
-            )
+                model, judged.batches, judged.validation.residues, teacher=judged.teacher,
+                intervals=True,
+            )  # fmt: skip
             if name == "teacher":
-                quality = replace(quality, kl_to_teacher=None, agreement=None)
+                quality = without_fidelity(quality)
             row = result[name]
             row["parameters"] = models.parameters(model)
             fill_quality(row, quality)
@@ -228,6 +230,14 @@ def fill_quality(row: dict[str, Any], quality: Quality) -> None:
         "perplexity", "perplexity_per_residue", "kl_to_teacher", "agreement", "calibration_error",
     ):  # fmt: skip
         row[name] = getattr(quality, name)
+    row["intervals"] = quality.intervals
+
+
+def without_fidelity(quality: Quality) -> Quality:
+    """The teacher's own quality: that it agrees with itself says nothing."""
+    compared = ("kl_to_teacher", "agreement")
+    intervals = {k: v for k, v in (quality.intervals or {}).items() if k not in compared}
+    return replace(quality, kl_to_teacher=None, agreement=None, intervals=intervals or None)
 
 
 def _world_frequencies() -> dict[str, float]:

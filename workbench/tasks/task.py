@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROW_KEYS = (
     "parameters", "perplexity", "perplexity_per_residue", "accuracy", "f1", "auc",
     "kl_to_teacher", "agreement", "calibration_error", "latency_ms", "latency_p95_ms",
-    "tokens_per_second", "throughput", "generation_seconds", "peak_memory_mb",
+    "tokens_per_second", "throughput", "generation_seconds", "peak_memory_mb", "intervals",
 )  # fmt: skip
 
 
@@ -61,6 +61,8 @@ class Task(Protocol):
     headline: Headline
     #: Of the model card: tags of the hub.
     tags: tuple[str, ...]
+    #: Whether the table of four rows has room for intervals; the model card has it always.
+    intervals_in_table: bool
 
     def load_model(self, source: str) -> tuple[Any, Any, str]:
         """Teacher or student, its tokenizer, and where they came from."""
