@@ -21,12 +21,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from workbench.objective import CHUNK_NUMBERS
 
 #: Blocks of [rows, vocabulary] that the loss holds at once, its backward pass included: logits of
-#: both models, softened ones, logarithms, probabilities, gradients. Measured, see `loss_numbers`.
+#: both models, softened ones, logarithms, probabilities, gradients. Measured, see `loss_bytes`.
 LOGIT_BLOCKS = 8
+#: Vocabularies from this size on have their loss computed by `workbench.vocabulary_loss`, which
+#: makes each chunk of logits once; bytes of a chunk.
+LARGE, CHUNK_BYTES = 2**13, 200 * 2**20
+#: How logits are held: all of them; in chunks, made again in the backward pass; in chunks, once.
+Way = Literal["whole", "again", "once"]
 #: Widths of activations that a layer keeps for its backward pass beside the feed-forward net's:
 #: inputs and outputs of two norms (4), queries, keys and values (3), what attention gives (1).
 KEPT_WIDTHS = 8
@@ -153,23 +159,32 @@ def head_flops(size: Size, rows: float) -> float:
     return 2 * size.head * rows
 
 
-def loss_flops(student: Size, teacher: Size | None, load: Load, *, kept_logits: bool) -> float:
-    """Of both heads on the scored rows of a step, and of the student's backward.
+def way(answers: int, rows: float, *, plain: bool) -> Way:
+    """How the loss of a step holds its logits.
 
-    Where the logits do not fit at once, `Objective.values` makes each chunk a second time in the
-    backward pass.
+    Args:
+        answers: tokens or classes.
+        rows: scored in a part of a step.
+        plain: the objective needs of the logits no more than cross-entropy and divergence.
+    """
+    if plain and answers >= LARGE:
+        return "once"
+    return "again" if rows * answers > CHUNK_NUMBERS else "whole"
+
+
+def loss_flops(student: Size, teacher: Size | None, rows: float, how: Way) -> float:
+    """Of both heads on scored rows, and of the student's backward.
 
     Args:
         student: whose head is trained.
-        teacher: None for a student that learns from labels alone.
-        load: a step, or a part of one.
-        kept_logits: the teacher's logits are there already.
+        teacher: whose head is applied to its hidden states; None where its logits are there, or
+            for a student that learns from labels alone.
+        rows: scored.
+        how: see `way`.
     """
-    again = 1 if chunked(load.scored, student.answers) else 0
-    flops = (3 + again) * head_flops(student, load.scored)
-    if teacher is not None and not kept_logits:
-        flops += (1 + again) * head_flops(teacher, load.scored)
-    return flops
+    again = 1 if how == "again" else 0
+    flops = (3 + again) * head_flops(student, rows)
+    return flops if teacher is None else flops + (1 + again) * head_flops(teacher, rows)
 
 
 def comparison_flops(student: Size, teacher: Size, load: Load, looks: Looks) -> float:
@@ -179,11 +194,6 @@ def comparison_flops(student: Size, teacher: Size, load: Load, looks: Looks) -> 
         scores = 2 * load.read * load.length
         flops += scores * (3 * student.layers * student.width + teacher.layers * teacher.width)
     return flops
-
-
-def chunked(rows: float, answers: int) -> bool:
-    """Whether the loss is computed a chunk of rows at a time."""
-    return rows * answers > CHUNK_NUMBERS
 
 
 # ---------------------------------------------------------------------- memory
@@ -200,14 +210,19 @@ def activation_numbers(size: Size, load: Load, looks: Looks = Looks()) -> float:
     return load.read * (size.layers * layer + 2 * size.width)
 
 
-def teacher_numbers(size: Size, load: Load, looks: Looks = Looks()) -> float:
-    """Numbers that a teacher's forward pass holds at its worst: one layer, and what is kept."""
+def teacher_working(size: Size, load: Load) -> float:
+    """Numbers that one layer of a teacher's forward pass holds at its worst."""
     inner = 2 + (KEPT_WRITTEN_OUT - 1 if size.written_out else 0)
-    numbers = load.read * (3 * size.width + inner * size.inner)
+    return load.read * (3 * size.width + inner * size.inner)
+
+
+def teacher_kept(size: Size, load: Load, looks: Looks = Looks()) -> float:
+    """Numbers of a live teacher's answer that are held until the end of the step."""
+    numbers = load.tokens * size.width
     if looks.hidden:
         numbers += load.read * size.width * size.layers
     if looks.maps:
-        numbers += load.read * load.length * size.heads * (size.layers + 1)
+        numbers += load.read * load.length * size.heads * size.layers
     if looks.scores:
         numbers += load.read * (load.length * size.heads + 2 * size.width) * size.layers
     return numbers
@@ -223,10 +238,50 @@ def comparison_numbers(student: Size, teacher: Size, load: Load, looks: Looks) -
     return numbers
 
 
-def loss_numbers(answers: int, load: Load) -> float:
-    """Numbers in blocks of logits that the loss holds at once."""
-    rows = min(load.scored, max(1, CHUNK_NUMBERS // answers))
-    return LOGIT_BLOCKS * rows * answers
+def loss_bytes(student: Size, rows: float, how: Way) -> float:
+    """Bytes of logits and gradients that the loss holds at once, in full precision."""
+    if how == "once":
+        # A chunk of both models; the gradient of the head, and once more as it is scaled.
+        return CHUNK_BYTES + 4 * (2 * student.head + rows * student.width)
+    held = min(rows, max(1, CHUNK_NUMBERS // student.answers))
+    return 4 * LOGIT_BLOCKS * held * student.answers
+
+
+def step_bytes(
+    student: Size,
+    teacher: Size | None,
+    load: Load,
+    looks: Looks,
+    footing: Footing,
+    *,
+    plain: bool,
+) -> float:
+    """Most bytes that a step holds beside weights and moments.
+
+    All activations of the student stay until its backward pass. Upon them stands the largest of
+    what comes one after the other: a layer of the teacher at work, the loss, the comparison of
+    layers, the gradients.
+
+    Args:
+        student: that is trained.
+        teacher: that runs in the step; None where its answers were kept, or there is none.
+        load: the whole step's; one part of it is held at a time.
+        looks: of the objective.
+        footing: bytes of a number, and parts.
+        plain: see `way`.
+    """
+    part = load.part(footing.parts)
+    kept = footing.student_bytes * activation_numbers(student, part, looks)
+    # The loss and the gradients are in full precision whatever the activations are in.
+    how = way(student.answers, part.scored, plain=plain)
+    then = [loss_bytes(student, part.scored, how), 4 * student.parameters]
+    if teacher is not None:
+        kept += footing.teacher_bytes * teacher_kept(teacher, part, looks)
+        then.append(footing.teacher_bytes * teacher_working(teacher, part))
+        then.append(
+            footing.student_bytes * comparison_numbers(student, teacher, part, looks)
+        )
+    return kept + max(then)
 
 
 def optimiser_numbers(parameters: int) -> int:
