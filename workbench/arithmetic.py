@@ -4,7 +4,7 @@ One multiplication and one addition of a matrix product are two FLOPs; nothing e
 With N tokens in rows of length ℓ, a model of width d whose layers hold M numbers in matrices
 (12·d² in a GPT-2 or BERT, 4·d² of attention and 8·d² of the feed-forward net) takes
 
-    forward, a layer      2·M·N of the matrices + 4·ℓ·d·N of attention (QKᵀ, and the sum over values)
+    forward, a layer      2·M·N of the matrices + 4·ℓ·d·N of attention (QKᵀ, sum over values)
     backward, a layer     twice that: a product for the inputs' gradient and one for the weights'
     head                  2·V·d a scored row forward, twice that backward, V answers
 
@@ -115,9 +115,7 @@ class Load:
 
     def part(self, parts: int) -> Load:
         """One of so many parts of it."""
-        return Load(
-            self.sequences / parts, self.length, self.tokens / parts, self.scored / parts
-        )
+        return Load(self.sequences / parts, self.length, self.tokens / parts, self.scored / parts)
 
 
 @dataclass(frozen=True)
@@ -278,9 +276,7 @@ def step_bytes(
     if teacher is not None:
         kept += footing.teacher_bytes * teacher_kept(teacher, part, looks)
         then.append(footing.teacher_bytes * teacher_working(teacher, part))
-        then.append(
-            footing.student_bytes * comparison_numbers(student, teacher, part, looks)
-        )
+        then.append(footing.student_bytes * comparison_numbers(student, teacher, part, looks))
     return kept + max(then)
 
 

@@ -93,8 +93,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     recipe = recipes.get(config.recipe)
     scale = recipe.scale(config.scale)
     variant = recipe.variant(config.variant)
-    objective = _matched(variant.objective, config.match)
-    objective = replace(objective, given=tuple((config.weights or {}).items()))
+    objective = objective_of(config)
     objective.check_widths(shape.width, teacher_model.config.hidden_size)
 
     live = LiveTeacher(
@@ -167,6 +166,13 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     models.check_frozen(teacher_model, shop.student.student)
     models.check_frozen(teacher_model, shop.baseline.student)
     return shop
+
+
+def objective_of(config: RunConfig) -> Objective:
+    """The recipe's objective, with the layers and weights that a configuration asks for."""
+    objective = recipes.get(config.recipe).variant(config.variant).objective
+    objective = _matched(objective, config.match)
+    return replace(objective, given=tuple((config.weights or {}).items()))
 
 
 def _matched(objective: Objective, layers: str | None) -> Objective:
