@@ -41,6 +41,10 @@ KEPT_WIDTHS = 8
 KEPT_INNER, KEPT_WRITTEN_OUT = 2, 3
 
 
+#: Of the header of a safetensors file, for each tensor: its name, type, shape and place.
+ENTRY_BYTES = 105
+
+
 @dataclass(frozen=True)
 class Footing:
     """How numbers are held and a step is taken.
@@ -69,6 +73,7 @@ class Size:
 
     Attributes:
         parameters: tied ones once.
+        tensors: in how many tensors.
         layers: number of layers.
         heads: of attention.
         width: of the hidden states.
@@ -81,6 +86,7 @@ class Size:
     """
 
     parameters: int
+    tensors: int
     layers: int
     heads: int
     width: int
@@ -285,6 +291,28 @@ def optimiser_numbers(parameters: int) -> int:
     return 3 * parameters
 
 
+# ---------------------------------------------------------------------- disk
+
+
+def model_bytes(size: Size) -> int:
+    """Of a model's file of weights, in float32."""
+    return 4 * size.parameters + ENTRY_BYTES * size.tensors
+
+
+def checkpoint_bytes(size: Size, projections: int = 0, numbers: int = 0) -> int:
+    """Of a checkpoint: weights and moments of student and baseline.
+
+    Args:
+        size: of the student.
+        projections: matrices that are trained along with it, and not with the baseline.
+        numbers: in each of them, its bias included.
+    """
+    parameters = 2 * size.parameters + projections * numbers
+    # Beside weights and two moments of each tensor stands AdamW's count of its steps.
+    entries = 4 * (2 * size.tensors + 2 * projections)
+    return 4 * optimiser_numbers(parameters) + ENTRY_BYTES * entries
+
+
 # ---------------------------------------------------------------------- in words
 
 
@@ -292,7 +320,7 @@ def in_bytes(amount: float) -> str:
     """Bytes for people: ``3.1 GB``, with powers of 1,000."""
     for unit, size in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if amount >= size:
-            return f"{amount / size:,.3g} {unit}" if amount < 1000 * size else f"{amount:.3g} B"
+            return f"{_short(amount / size)} {unit}"
     return f"{amount:.0f} bytes"
 
 

@@ -122,8 +122,8 @@ def _space(plan: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "disk",
             f"{in_bytes(disk['run'])} for the run: student {in_bytes(disk['student'])}, checkpoint "
-            f"of both with moments {in_bytes(disk['checkpoint'])}, the rest "
-            f"{in_bytes(disk['small_files'])}; {in_bytes(disk['run_at_most'])} while a checkpoint "
+            f"of both with moments {in_bytes(disk['checkpoint'])}, figures and curves "
+            f"{in_bytes(disk['rest'])}; {in_bytes(disk['run_at_most'])} while a checkpoint "
             f"is written; {in_bytes(disk['run_free'])} free",
         ),
         (

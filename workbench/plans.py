@@ -34,8 +34,9 @@ from workbench.rates import Rates
 from workbench.reading import Reading
 from workbench.run_directory import RunDirectory, check_free, new_name
 
-#: Bytes of figures, curves and settings in a run directory, about; see ``tests/unit/test_plans.py``.
-SMALL_FILES = 1_500_000
+#: Bytes of the figures of a run, of its tables of results, and of a line of its metrics, about.
+FIGURES = {"text-generation": 750_000, "text-classification": 750_000, "fill-mask": 750_000}
+LINE_BYTES = 850
 #: Share of the memory that is free which a plan may fill before it warns.
 COMFORTABLE = 0.9
 
@@ -354,22 +355,28 @@ def _disk(sketch: Sketch, run: Path) -> dict[str, Any]:
     student, looks = sketch.student, sketch.looks
     place = sketch.teacher_place.path
     tokenizer = 0 if place is None else sum(p.stat().st_size for p in _tokenizer_files(place))
-    # One projection may serve all layers; they are trained, and so in the checkpoint.
     hidden = sketch.objective.hidden
-    projections = min(looks.projections, 1 if hidden and hidden.projection == "shared" else 999)
-    matrix = (student.width + 1) * sketch.teacher.width
-    trained = 2 * student.parameters + projections * matrix
-    checkpoint = 4 * arithmetic.optimiser_numbers(trained)
-    saved = 4 * student.parameters + tokenizer
+    # One projection may serve all layers.
+    projections = (
+        min(looks.projections, 1)
+        if hidden and hidden.projection == "shared"
+        else (looks.projections)
+    )
+    checkpoint = arithmetic.checkpoint_bytes(
+        student, projections, (student.width + 1) * sketch.teacher.width
+    )
+    saved = arithmetic.model_bytes(student) + tokenizer
+    lines = 1 + sketch.config.steps // sketch.config.log_every
+    rest = FIGURES[tasks.of(sketch.config.recipe).name] + LINE_BYTES * lines
     download = 4 * sketch.teacher.parameters if not sketch.teacher_place.here else 0
     cache = cache_directory()
     return {
         "student": saved,
         "checkpoint": checkpoint,
-        "small_files": SMALL_FILES,
-        "run": saved + checkpoint + SMALL_FILES,
+        "rest": rest,
+        "run": saved + checkpoint + rest,
         # A checkpoint replaces the one before when it is whole.
-        "run_at_most": saved + 2 * checkpoint + SMALL_FILES,
+        "run_at_most": saved + 2 * checkpoint + rest,
         "run_free": places.free_bytes(run),
         "run_place": str(places.existing(run)),
         "cache": _cache_bytes(sketch),

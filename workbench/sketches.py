@@ -88,6 +88,7 @@ def size_of(model: PreTrainedModel) -> Size:
     layers = [model.get_submodule(layer_list(model))[i] for i in range(config.num_hidden_layers)]
     return Size(
         parameters=models.parameters(model),
+        tensors=sum(1 for _ in model.parameters()),
         layers=config.num_hidden_layers,
         heads=config.num_attention_heads,
         width=config.hidden_size,
