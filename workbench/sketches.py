@@ -22,7 +22,8 @@ from workbench.recipes import Shape
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_BUILDERS = {
+#: What makes a model of a shape, by task.
+BUILDERS = {
     "text-generation": models.build_causal_lm,
     "text-classification": classifiers.build,
     "fill-mask": masked_lm.build,
@@ -34,7 +35,7 @@ _WRITTEN_OUT = {"gelu_new", "gelu_fast", "quick_gelu", "gelu_accurate"}
 def of_shape(task: str, shape: Shape, activation: str) -> PreTrainedModel:
     """A model of a recipe's task and shape."""
     with torch.device("meta"):
-        return _BUILDERS[task](shape, activation=activation, seed=0)
+        return BUILDERS[task](shape, activation=activation, seed=0)
 
 
 def of_directory(path: Path, kind: models.Kind) -> PreTrainedModel:
