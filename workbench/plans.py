@@ -35,7 +35,7 @@ from workbench.reading import Reading
 from workbench.run_directory import RunDirectory, check_free, new_name
 
 #: Bytes of the figures of a run, of its tables of results, and of a line of its metrics, about.
-FIGURES = {"text-generation": 750_000, "text-classification": 750_000, "fill-mask": 750_000}
+FIGURES = {"text-generation": 750_000, "text-classification": 750_000, "fill-mask": 531_000}
 LINE_BYTES = 850
 #: Share of the memory that is free which a plan may fill before it warns.
 COMFORTABLE = 0.9
@@ -169,7 +169,7 @@ def _sketch(config: RunConfig) -> Sketch:
         tokenizer=tokenizer,
         reading=reading.look(config, data_place, teacher, tokenizer, shape.positions),
         objective=objective,
-        looks=_looks(objective, student.config, teacher.config),
+        looks=looks_of(objective, student.config, teacher.config),
         footing=_footing(config),
     )
 
@@ -197,7 +197,8 @@ def _tokenizer_files(directory: Path) -> list[Path]:
     return [p for p in sorted(directory.iterdir()) if p.name.startswith(wanted)]
 
 
-def _looks(objective: Objective, student, teacher) -> Looks:
+def looks_of(objective: Objective, student, teacher) -> Looks:
+    """What an objective looks at inside two models, given by their configurations."""
     hidden, attention = objective.hidden, objective.attention
     pairs = 0 if hidden is None else len(inner.hidden_pairs(hidden, student, teacher))
     maps = () if attention is None else inner.attention_pairs(attention, student, teacher)
