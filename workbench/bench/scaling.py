@@ -193,7 +193,12 @@ def caching(forward: Fit, disk: dict[str, float], gpu: float) -> list[dict[str, 
         load, width = pair.load, pair.teacher_size.width
         here = forward.predict(points.forward_amounts(pair.teacher_size, load))
         there = arithmetic.forward_flops(pair.teacher_size, load) / load.tokens / gpu
-        row: dict[str, Any] = {"teacher": pair.teacher, "width": width}
+        masked = recipes.get(pair.recipe).task == "fill-mask"
+        row: dict[str, Any] = {
+            "teacher": pair.teacher,
+            "width": width,
+            "masks_drawn_anew": masked,
+        }
         for kind, size in (("float32", 4), ("bfloat16", 2)):
             per_token = width * size
             write = per_token / disk["write_bytes_per_second"]
@@ -237,6 +242,8 @@ def text(measured: dict[str, Any]) -> str:
         f"{' from the disk' if disk['from_disk'] else ', perhaps from memory'}; passes over the "
         "same tokens from which on keeping them is faster:",
         _caching(measured["caching"]),
+        "* where the same tokens stay hidden; masks are drawn anew at each step here, which leaves "
+        "nothing to keep",
     ]
     return "\n".join(lines)
 
@@ -278,8 +285,8 @@ def _days(rows: list[dict[str, Any]]) -> str:
                 [
                     f"{row['teacher']}, {row['student']}",
                     f"{row['student_parameters']:,}",
-                    *(f"{row['days_here'][n]:,.3g}" for n in names),
-                    *(f"{row['days_on_gpu_computed'][n]:,.2g}" for n in names),
+                    *(_number(row["days_here"][n]) for n in names),
+                    *(_number(row["days_on_gpu_computed"][n]) for n in names),
                 ]
                 for row in rows
             ),
@@ -295,7 +302,7 @@ def _caching(rows: list[dict[str, Any]]) -> str:
             found = row[kind]
             lines.append(
                 [
-                    f"{row['teacher']}, {kind}",
+                    f"{row['teacher']}{'*' if row['masks_drawn_anew'] else ''}, {kind}",
                     f"{found['bytes_per_token']:,}",
                     in_bytes(found["bytes_for_1e9_tokens"]),
                     f"{1e6 * found['ask_seconds_per_token_here']:,.3g} µs",
@@ -305,6 +312,11 @@ def _caching(rows: list[dict[str, Any]]) -> str:
                 ]
             )
     return aligned(lines)
+
+
+def _number(value: float) -> str:
+    """Two significant digits and all that stand before the point."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _passes(passes: int | None) -> str:
