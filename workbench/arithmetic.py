@@ -47,24 +47,17 @@ ENTRY_BYTES = 105
 
 @dataclass(frozen=True)
 class Footing:
-    """How numbers are held and a step is taken.
+    """How numbers are held and a step is taken; weights, moments and losses are in float32.
 
     Attributes:
-        teacher_bytes: of a number of the teacher's weights and answers.
-        student_bytes: of a number of the student's activations.
-        accumulate: parts of a step's batch that are read one after the other.
-        processes: among which the parts are shared.
+        activation_bytes: of a number between the layers.
+        answer_bytes: of a number that a teacher answers with and that is kept.
+        parts: of a step's batch, of which a process holds one at a time.
     """
 
-    teacher_bytes: int = 4
-    student_bytes: int = 4
-    accumulate: int = 1
-    processes: int = 1
-
-    @property
-    def parts(self) -> int:
-        """Of a batch, of which one process holds one at a time."""
-        return self.accumulate * self.processes
+    activation_bytes: int = 4
+    answer_bytes: int = 4
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -275,14 +268,14 @@ def step_bytes(
         plain: see `way`.
     """
     part = load.part(footing.parts)
-    kept = footing.student_bytes * activation_numbers(student, part, looks)
+    kept = footing.activation_bytes * activation_numbers(student, part, looks)
     # The loss and the gradients are in full precision whatever the activations are in.
     how = way(student.answers, part.scored, plain=plain)
     then = [loss_bytes(student, part.scored, how), 4 * student.parameters]
     if teacher is not None:
-        kept += footing.teacher_bytes * teacher_kept(teacher, part, looks)
-        then.append(footing.teacher_bytes * teacher_working(teacher, part))
-        then.append(footing.student_bytes * comparison_numbers(student, teacher, part, looks))
+        kept += footing.activation_bytes * teacher_kept(teacher, part, looks)
+        then.append(footing.activation_bytes * teacher_working(teacher, part))
+        then.append(footing.activation_bytes * comparison_numbers(student, teacher, part, looks))
     return kept + max(then)
 
 

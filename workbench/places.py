@@ -77,12 +77,12 @@ def of_data(source: str) -> Place:
     if path.is_dir():
         raise WorkbenchError(f"{source} is a directory; expected a file")
     # The rule by which `sources.read` tells a hub id from a file that is not there.
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source) or source.startswith("."):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", source) or source.startswith("."):
         raise WorkbenchError(
             f"there is no file {source}; expected a file, a world such as world:proteins, or an "
             "id on the hub such as nferruz/UR50_2021_04"
         )
-    for directory in _data_caches(source):
+    for directory in _data_caches(name(source)):
         if directory.is_dir():
             return Place(source, "hub cache", directory, _tree(directory))
     return Place(source, "hub")
@@ -101,11 +101,17 @@ def existing(path: Path) -> Path:
     return next(p for p in (path, *path.parents) if p.exists())
 
 
-def _snapshot(repository: str) -> Path | None:
-    """A repository's directory in the hub's cache, of its main revision; None without one."""
+def name(source: str) -> str:
+    """An id on the hub without its revision, ``ORG/NAME@REVISION``."""
+    return source.partition("@")[0]
+
+
+def _snapshot(source: str) -> Path | None:
+    """A repository's directory in the hub's cache, of its revision or main; None without one."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repository, "config.json")
+    revision = source.partition("@")[2] or None
+    found = try_to_load_from_cache(name(source), "config.json", revision=revision)
     return Path(found).parent if isinstance(found, str) else None
 
 

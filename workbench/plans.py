@@ -34,7 +34,7 @@ from workbench.rates import Rates
 from workbench.reading import Reading
 from workbench.run_directory import RunDirectory, check_free, new_name
 
-#: Bytes of the figures of a run, of its tables of results, and of a line of its metrics, about.
+#: Bytes of the figures of a run with its tables of results, and of a line of its metrics, as runs of
 FIGURES = {"text-generation": 750_000, "text-classification": 750_000, "fill-mask": 531_000}
 LINE_BYTES = 850
 #: Share of the memory that is free which a plan may fill before it warns.
@@ -144,7 +144,7 @@ def _sketch(config: RunConfig) -> Sketch:
     data_place = places.of_data(config.data)
     if teacher_place.path is not None:
         teacher = sketches.of_directory(teacher_place.path, task.kind)
-    elif config.teacher == scale.teacher_source:
+    elif places.name(config.teacher) == scale.teacher_source:
         teacher = sketches.of_shape(task.name, scale.teacher, scale.activation)
     else:
         raise WorkbenchError(
@@ -326,7 +326,7 @@ def _memory(sketch: Sketch, program: int, device: str) -> dict[str, float | str]
     answers = _cache_bytes(sketch)
     found = {
         "program": program,
-        "teacher": sketch.footing.teacher_bytes * teacher.parameters,
+        "teacher": 4 * teacher.parameters,
         "students": training,
         "step": step,
         # A copy of both students on its way into a checkpoint; no step is taken meanwhile.
@@ -346,7 +346,7 @@ def _cache_bytes(sketch: Sketch) -> float:
     tokens = _answered(sketch).tokens if sketch.cached else 0.0
     if sketch.reading.held_out is not None:
         tokens += sketch.reading.held_out.tokens
-    return sketch.footing.teacher_bytes * numbers * tokens
+    return sketch.footing.answer_bytes * numbers * tokens
 
 
 def _disk(sketch: Sketch, run: Path) -> dict[str, Any]:

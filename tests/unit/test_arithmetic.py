@@ -145,10 +145,14 @@ def test_parts_of_a_step_divide_what_is_held_and_not_what_is_computed():
     size = sketches.size_of(sketches.of_shape("text-generation", shape, "gelu_new"))
     load = Load(32, 64, 2048, 2016)
     whole, quarter = (
-        arithmetic.step_bytes(size, None, load, Looks(), Footing(accumulate=n), plain=True)
+        arithmetic.step_bytes(size, None, load, Looks(), Footing(parts=n), plain=True)
         for n in (1, 4)
     )
     assert quarter < whole / 3
+    halved = arithmetic.step_bytes(
+        size, None, load, Looks(), Footing(activation_bytes=2), plain=True
+    )
+    assert halved < 0.7 * whole
     part = load.part(4)
     assert 4 * arithmetic.training_flops(size, part) == arithmetic.training_flops(size, load)
 
