@@ -144,19 +144,34 @@ def distill(
     ] = True,
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
     brief: Brief = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Begin nothing: print parameters, FLOPs, time, memory, disk."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """One full run: train, evaluate, draw, save the student."""
-    from workbench import runs
-
-    results = runs.distill(
-        name, run, variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
+    options = dict(
+        variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
         seed=seed, teacher=teacher, data=data, column=column, alleles=alleles, init=init,
         size=size, match=match, weights=_weights(weight), whole_words=whole_words,
         batch_size=batch_size, length=length, learning_rate=learning_rate, warmup=warmup,
-        weight_decay=weight_decay, cached=cached, checkpoint_every=checkpoint_every, brief=brief,
+        weight_decay=weight_decay, cached=cached, checkpoint_every=checkpoint_every,
     )  # fmt: skip
-    _print_results(results, as_json)
+    if dry_run:
+        from workbench import plan_table, plans
+
+        planned = plans.plan(name, run, **options)
+        if as_json:
+            _print_json(planned)
+        else:
+            print(plan_table.text(planned))
+        return
+    from workbench import runs
+
+    _print_results(runs.distill(name, run, brief=brief, **options), as_json)
 
 
 @app.command()

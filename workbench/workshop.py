@@ -98,8 +98,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     recipe = recipes.get(config.recipe)
     scale = recipe.scale(config.scale)
     variant = recipe.variant(config.variant)
-    objective = _matched(variant.objective, config.match)
-    objective = replace(objective, given=tuple((config.weights or {}).items()))
+    objective = objective_of(config)
     objective.check_widths(shape.width, teacher_model.config.hidden_size)
 
     live = LiveTeacher(
@@ -193,6 +192,13 @@ def row_length(config: RunConfig, positions: int) -> int:
             "that many"
         )
     return config.length
+
+
+def objective_of(config: RunConfig) -> Objective:
+    """The recipe's objective, with the layers and weights that a configuration asks for."""
+    objective = recipes.get(config.recipe).variant(config.variant).objective
+    objective = _matched(objective, config.match)
+    return replace(objective, given=tuple((config.weights or {}).items()))
 
 
 def _matched(objective: Objective, layers: str | None) -> Objective:

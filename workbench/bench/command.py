@@ -23,12 +23,15 @@ class Benchmark:
         function: of that module; called without arguments, it returns what JSON can hold.
         file: in `KEPT`, without its ending.
         parts: key of the figures that it has by name, and can make for some names only.
+        table: module of `workbench.bench` whose ``text`` writes the figures for people; without
+            one they are written line by line.
     """
 
     module: str
     function: str
     file: str
     parts: str = ""
+    table: str = ""
 
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -43,10 +46,16 @@ BENCHMARKS: dict[str, Benchmark] = {
     "costs": Benchmark("costs", "measure", "costs"),
     "sliders": Benchmark("sliders", "measure", "sliders"),
     "cache": Benchmark("cache", "measure", "cache"),
-    "headline": Benchmark("published_speeds", "measure", "headline"),
-    "peers": Benchmark("peers.measure", "measure", "peers"),
-    "grid": Benchmark("peers.grid", "measure_grid", "grid"),
+    "streaming": Benchmark("streaming", "measure", "streaming"),
+    "scaling": Benchmark("scaling", "measure", "scaling", table="scaling"),
     "full-shape": Benchmark("full_shape", "measure", "full_shape", parts="recipes"),
+    "headline": Benchmark("published_speeds", "measure", "headline", table="published_speeds"),
+    "devices": Benchmark("devices", "measure", "devices"),
+    "stream": Benchmark("serving", "stream", "stream", table="serving"),
+    "ensemble": Benchmark("serving", "ensemble", "ensemble", table="serving"),
+    "portable": Benchmark("portable", "measure", "portable", table="portable"),
+    "peers": Benchmark("peers.measure", "measure", "peers", table="peers.table"),
+    "grid": Benchmark("peers.grid", "measure_grid", "grid"),
 }
 
 
@@ -85,14 +94,10 @@ def run(what: str, directory: Path = KEPT, names: Sequence[str] = ()) -> dict[st
 def text(what: str, measured: dict[str, Any]) -> str:
     """What was measured, for people: the figures, then the goals."""
     from workbench.bench import goals
-    from workbench.bench.peers import table
 
-    if what == "peers":
-        return table.text(measured)
-    if what == "headline":
-        from workbench.bench import published_speeds
-
-        return published_speeds.text(measured)
+    table = BENCHMARKS[what].table
+    if table:
+        return import_module(f"workbench.bench.{table}").text(measured)
     figures = {key: value for key, value in measured.items() if key != "goals"}
     return "\n".join([*goals.plain(figures), *goals.goals_text(measured.get("goals", []))])
 
