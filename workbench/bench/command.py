@@ -42,6 +42,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "cache": Benchmark("cache", "measure", "cache"),
     "peers": Benchmark("peers.measure", "measure", "peers"),
     "grid": Benchmark("peers.grid", "measure_grid", "grid"),
+    "portable": Benchmark("portable", "measure", "portable"),
 }
 
 
@@ -73,11 +74,13 @@ def run(what: str, directory: Path = KEPT) -> dict[str, Any]:
 
 def text(what: str, measured: dict[str, Any]) -> str:
     """What was measured, for people: the figures, then the goals."""
-    from workbench.bench import goals
+    from workbench.bench import goals, portable
     from workbench.bench.peers import table
 
     if what == "peers":
         return table.text(measured)
+    if what == "portable":
+        return portable.text(measured)
     figures = {key: value for key, value in measured.items() if key != "goals"}
     return "\n".join([*goals.plain(figures), *goals.goals_text(measured.get("goals", []))])
 
