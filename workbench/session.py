@@ -16,7 +16,16 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from workbench import checkpoints, corpora, evaluation, events, models, storage, tasks
+from workbench import (
+    checkpoints,
+    corpora,
+    evaluation,
+    events,
+    models,
+    processes,
+    storage,
+    tasks,
+)
 from workbench.config import RunConfig
 from workbench.distiller import Distiller, Snapshot, StepRecord
 from workbench.errors import NonFiniteLoss, UsageError, WorkbenchError
@@ -32,6 +41,9 @@ KEPT_BYTES = 256 * 2**20
 
 class Session:
     """Trains one run's student and baseline.
+
+    Of several processes each has a session of its own and takes the same steps; the main one
+    alone writes and measures, and the others wait for it where that is due.
 
     Args:
         directory: of the run, locked by the caller; its checkpoint is not looked at, see
@@ -68,6 +80,7 @@ class Session:
         self.ended: str | None = None
         self.progress = progress
         self._on_metrics = on_metrics
+        self._team = processes.join()
         self._task = tasks.of(config.recipe)
         self._headline = self._task.headline
         self._fingerprint = models.fingerprint(shop.teacher_model)
@@ -87,9 +100,10 @@ class Session:
         self._eager = shop.student.device.type == "cpu"
         for event in scheduled:
             self._check(event)
-        storage.make_directory(directory.checkpoint.parent, "the checkpoint")
-        if not directory.events.exists():
-            storage.write_bytes(directory.events, b"")
+        if self._team.main:
+            storage.make_directory(directory.checkpoint.parent, "the checkpoint")
+            if not directory.events.exists():
+                storage.write_bytes(directory.events, b"")
         self._begin_order()
 
     # ------------------------------------------------------------------ how it stands
@@ -123,10 +137,13 @@ class Session:
 
     def begin(self) -> None:
         """Measure the start and keep it; before the first step, once."""
-        if self.step == 0 and not read_metrics(self.directory.path):
+        self._gather()
+        main = self._team.main
+        if main and self.step == 0 and not read_metrics(self.directory.path):
             line = {"step": 0, "seconds": 0.0, "validation": self._validation()}
             self._log(line)
             self._shown = line["validation"]["student"][self._headline.key]
+        self._team.wait()
         self._keep()
 
     def advance(self) -> None:
@@ -146,14 +163,16 @@ class Session:
         batch = self.shop.batch(index, step)
         due = step % self.config.evaluate_every == 0 or step == self.config.steps
         logged = due or step % self.config.log_every == 0
-        ledger = student.ledger(batch) if logged else None
+        ledger = student.ledger(batch) if logged and self._team.main else None
         records = (student.step(batch), baseline.step(batch))
         self._unread.append(records)
         self._tokens += records[0].tokens
         if self._eager or logged:
             self._look_at_losses()
         line = None
-        if logged:
+        if due:
+            self._gather()
+        if logged and self._team.main:
             line = _metrics_line(records, ledger)
             if due:
                 line["validation"] = self._validation()
@@ -177,6 +196,8 @@ class Session:
         if step % self.config.checkpoint_every == 0 or step == self.config.steps:
             self.save()
             self._keep()
+        elif due:
+            self._team.wait()
 
     def change(self, name: str, value: float) -> None:
         """Change a knob; it applies from the next step and is an event of the run.
@@ -228,18 +249,29 @@ class Session:
     def finish(self) -> dict[str, Any]:
         """Save the student, measure the four rows, draw; the contents of ``results.json``.
 
+        The main process does, and tells the others.
+
         Raises:
             WorkbenchError: if the teacher is not what it was, or the disk is in the way.
         """
+        self._gather()
         if models.fingerprint(self.shop.teacher_model) != self._fingerprint:
             raise WorkbenchError("the teacher's weights changed during the run; it is not valid")
-        return finish(self.directory, self.config, self.shop, self.progress, brief=self._brief)
+        if not self._team.main:
+            return json.loads(self._team.tell(""))
+        results = finish(self.directory, self.config, self.shop, self.progress, brief=self._brief)
+        self._team.tell(json.dumps(results))
+        return results
 
     # ------------------------------------------------------------------ keeping
 
     def save(self) -> None:
-        """Write the checkpoint."""
-        checkpoints.write(self.directory, [d.snapshot() for d in self._distillers()])
+        """Write the checkpoint; all processes together."""
+        if self._team.main or self.shop.student.sharded:
+            snapshots = [d.snapshot() for d in self._distillers()]
+        if self._team.main:
+            checkpoints.write(self.directory, snapshots)
+        self._team.wait()
 
     def restore(self) -> None:
         """Put the students where the checkpoint says, the metrics with them, and the events.
@@ -250,7 +282,8 @@ class Session:
             WorkbenchError: if the checkpoint is damaged or of another run.
         """
         checkpoints.restore(self.directory, self.shop)
-        self._cut_metrics()
+        if self._team.main:
+            self._cut_metrics()
         lines = read_metrics(self.directory.path)
         shown = [x["validation"]["student"][self._headline.key] for x in lines if "validation" in x]
         self._shown = shown[-1] if shown else float("nan")
@@ -306,8 +339,14 @@ class Session:
             else:
                 event = Event(self.step, event.name, self.knobs()[event.name], event.new)
                 self._carry_out(event)
-            if not recorded:
+            if not recorded and self._team.main:
                 events.append(self.directory.events, event)
+
+    def _gather(self) -> None:
+        """Have whole students on the main process, where they are trained in shards."""
+        if self.shop.student.sharded:
+            for distiller in self._distillers():
+                distiller.gather()
 
     def _end(self, event: Event) -> None:
         self.ended = str(event.new)

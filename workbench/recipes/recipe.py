@@ -73,6 +73,8 @@ class Scale:
         weight_decay: AdamW's.
         activation: activation function of the student.
         evaluations: how often a run measures held-out quality on its way.
+        micro_batch: most sequences that a process reads at once; None for all of its share.
+        precision: in which models read; see `workbench.precision`.
     """
 
     teacher: Shape
@@ -88,6 +90,8 @@ class Scale:
     weight_decay: float
     activation: str
     evaluations: int = 12
+    micro_batch: int | None = None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
