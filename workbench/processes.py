@@ -94,16 +94,18 @@ def join() -> Team:
 def accelerator() -> Accelerator:
     """An Accelerator of this process's device, joined with the others."""
     from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate.utils import patch_environment
 
     if count() == 1:
         return Accelerator()
     # Without this, processes on a machine without an accelerator would each believe themselves
     # alone, unless an environment variable says otherwise.
     on_cpu = not torch.accelerator.is_available()
-    return Accelerator(
-        cpu=on_cpu or None,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=STEP_PATIENCE)],
-    )
+    patience = InitProcessGroupKwargs(timeout=STEP_PATIENCE)
+    # Models are cut into shards in `workbench.shards`, on a CPU too, which Accelerate's own plugin
+    # for it refuses.
+    with patch_environment(ACCELERATE_USE_FSDP="false"):
+        return Accelerator(cpu=on_cpu, kwargs_handlers=[patience])
 
 
 class Team:
@@ -126,6 +128,10 @@ class Team:
         self._control = None
         if alone:
             return
+        if wants_shards():
+            # Else transformers gives weights to the first process only, and zeros to the others,
+            # for Accelerate's own plugin to fill in.
+            os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
         accelerator()
         with _noticing():
             # A group of its own, on the CPU: while the main process works for hours, waiting on
@@ -165,6 +171,14 @@ class Team:
         letters = torch.zeros(length, dtype=torch.uint8)
         letters[: len(content)] = torch.tensor(content, dtype=torch.uint8)
         return bytes(self._sum(letters).tolist()).decode()
+
+    def agree(self, digest: str, what: str) -> None:
+        """Raise WorkbenchError unless all processes have the same of something."""
+        if self.tell(digest) != digest:
+            raise WorkbenchError(
+                f"process {self.rank} has another {what} than the main process; give all machines "
+                "the same files, releases and options"
+            )
 
     def stops(self) -> bool:
         """Whether any process was asked to stop; all get the same answer."""

@@ -9,6 +9,7 @@ repeated from its configuration and its events.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -137,6 +138,8 @@ class Session:
 
     def begin(self) -> None:
         """Measure the start and keep it; before the first step, once."""
+        self._team.agree(self._fingerprint, "teacher")
+        self._team.agree(self._data_digest(), "set of training batches")
         self._gather()
         main = self._team.main
         if main and self.step == 0 and not read_metrics(self.directory.path):
@@ -341,6 +344,15 @@ class Session:
                 self._carry_out(event)
             if not recorded and self._team.main:
                 events.append(self.directory.events, event)
+
+    def _data_digest(self) -> str:
+        """Of the training batches; several processes must have the same."""
+        if self._team.count == 1:
+            return ""
+        digest = hashlib.sha256()
+        for batch in self.shop.train_batches:
+            digest.update(batch.input_ids.numpy().data)
+        return digest.hexdigest()
 
     def _gather(self) -> None:
         """Have whole students on the main process, where they are trained in shards."""

@@ -46,6 +46,8 @@ def learner(student: nn.Module, matcher: nn.Module, device: torch.device) -> Lea
         if isinstance(module, FSDPModule):
             # A sum and not a mean: parts are divided by the counts of the whole batch.
             module.set_gradient_divide_factor(1.0)
+            # Gloo, unlike NCCL, knows sums only.
+            module.set_force_sum_reduction_for_comms(True)
     return made
 
 
