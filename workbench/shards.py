@@ -53,9 +53,10 @@ def learner(student: nn.Module, matcher: nn.Module, device: torch.device) -> Lea
 
 def backbone(model: nn.Module, device: torch.device) -> nn.Module:
     """A copy of a frozen backbone in shards; called as it is, it gathers what it needs."""
-    made = copy.deepcopy(model)
-    _cut(made, made, device)
-    return made.requires_grad_(False).eval()
+    made = copy.deepcopy(model).requires_grad_(False).eval()
+    # No backward pass comes, after which the outermost weights would else be dropped.
+    _cut(made, made, device, reshard_after_forward=True)
+    return made
 
 
 def spare(student: nn.Module) -> nn.Module:
@@ -90,11 +91,11 @@ def like(value: Tensor, parameter: Tensor) -> Tensor:
     )
 
 
-def _cut(root: nn.Module, model: nn.Module, device: torch.device) -> None:
+def _cut(root: nn.Module, model: nn.Module, device: torch.device, **options: bool) -> None:
     mesh = _mesh(device.type, processes.count())
     for layer in model.get_submodule(layer_list(model)):
         fully_shard(layer, mesh=mesh)
-    fully_shard(root, mesh=mesh)
+    fully_shard(root, mesh=mesh, **options)
 
 
 _MESHES: dict[tuple[str, int], DeviceMesh] = {}

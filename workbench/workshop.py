@@ -122,6 +122,8 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
             live, train_batches, progress=lambda done, total: progress.advance(done, total, {})
         )
     team.after_my_turn()
+    if teacher is live and processes.wants_shards():
+        teacher = live.in_shards()
 
     def build() -> object:
         if layer_map is None:

@@ -9,5 +9,6 @@
     vocabulary.py      the loss over 50,257 tokens in chunks
     sizes.py, biobert_study.py, costs.py, speedups.py
                        what students of all sizes and terms are worth, and what they cost
+    devices.py         all recipes on the accelerator that is there
     peers/             a step and a grid against the tools that others use
 """

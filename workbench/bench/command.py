@@ -42,6 +42,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "cache": Benchmark("cache", "measure", "cache"),
     "peers": Benchmark("peers.measure", "measure", "peers"),
     "grid": Benchmark("peers.grid", "measure_grid", "grid"),
+    "devices": Benchmark("devices", "measure", "devices"),
 }
 
 
