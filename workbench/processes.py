@@ -85,6 +85,18 @@ def refuse(command: str) -> None:
         )
 
 
+def notes() -> list[str]:
+    """What the user should know about how this process was started."""
+    # Accelerate leaves an address for the others, which it does not start.
+    started_alone = count() == 1 and "RANK" not in os.environ and "MASTER_PORT" in os.environ
+    if started_alone and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        return [
+            "note: `accelerate launch --cpu` has started one process only; for several on a CPU "
+            "give --multi_gpu in place of --cpu, or use torchrun"
+        ]
+    return []
+
+
 @cache
 def join() -> Team:
     """The processes of this run; waits until all of them are there."""
@@ -100,7 +112,8 @@ def accelerator() -> Accelerator:
         return Accelerator()
     # Without this, processes on a machine without an accelerator would each believe themselves
     # alone, unless an environment variable says otherwise.
-    on_cpu = not torch.accelerator.is_available()
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    on_cpu = device is None or device.type == "mps"  # of which there is one for all
     patience = InitProcessGroupKwargs(timeout=STEP_PATIENCE)
     # Models are cut into shards in `workbench.shards`, on a CPU too, which Accelerate's own plugin
     # for it refuses.
@@ -260,7 +273,7 @@ def _noticing() -> Iterator[None]:
     except RuntimeError as error:
         if not is_loss_of_a_process(error):
             raise
-        raise ProcessLost(f"another process has ended or cannot be reached ({error})") from error
+        raise ProcessLost("another process of this run has ended or cannot be reached") from error
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

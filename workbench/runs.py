@@ -270,7 +270,10 @@ def _go(session: Session, should_stop: Callable[[], bool] | None) -> dict[str, A
 
 def _heard(team: processes.Team, progress: Progress | None) -> Progress:
     """Who is told how far a run is: of several processes the main one's watcher."""
-    return (progress or for_here()) if team.main else Silent()
+    progress = (progress or for_here()) if team.main else Silent()
+    for note in processes.notes():
+        progress.note(note)
+    return progress
 
 
 @contextmanager
