@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.errors import Interrupted, UsageError, WorkbenchError
+from workbench.errors import Interrupted, NonFiniteLoss, UsageError, WorkbenchError
 
 app = typer.Typer(
     name="workbench",
@@ -49,6 +49,18 @@ Brief = Annotated[
         "`workbench evaluate DIR` adds them.",
     ),
 ]
+
+MicroBatch = Annotated[
+    int | None,
+    typer.Option(
+        help="Most sequences that a process reads at once; the rest of a step is accumulated."
+    ),
+]
+Accumulate = Annotated[
+    int | None,
+    typer.Option(help="In how many parts a process reads its share; instead of --micro-batch."),
+]
+Precision = Annotated[str | None, typer.Option(help="In which models read: float32 or bfloat16.")]
 
 
 @app.command()
@@ -133,6 +145,9 @@ def distill(
     length: Annotated[
         int | None, typer.Option(help="Longest row in tokens, at most the model's positions.")
     ] = None,
+    micro_batch: MicroBatch = None,
+    accumulate: Accumulate = None,
+    precision: Precision = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     warmup: Annotated[
         int | None, typer.Option(help="Steps until the peak learning rate; then a linear decay.")
@@ -157,7 +172,8 @@ def distill(
         variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
         seed=seed, teacher=teacher, data=data, column=column, alleles=alleles, init=init,
         size=size, match=match, weights=_weights(weight), whole_words=whole_words,
-        batch_size=batch_size, length=length, learning_rate=learning_rate, warmup=warmup,
+        batch_size=batch_size, length=length, micro_batch=micro_batch, accumulate=accumulate,
+        precision=precision, learning_rate=learning_rate, warmup=warmup,
         weight_decay=weight_decay, cached=cached, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     if dry_run:
@@ -233,6 +249,9 @@ def sweep(
     weight: Annotated[list[str] | None, typer.Option(help="As for distill; repeatable.")] = None,
     whole_words: WholeWords = False,
     batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
+    micro_batch: MicroBatch = None,
+    accumulate: Accumulate = None,
+    precision: Precision = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Steps between checkpoints; by default only at the end.")
@@ -502,7 +521,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def status_of(arguments: list[str]) -> int:
     """Run a command; its exit status."""
+    from workbench import processes
+
     try:
+        if arguments and arguments[0] not in ("distill", "resume"):
+            processes.refuse(arguments[0])
         status = app(_repeated(arguments) or ["--help"], prog_name="workbench",
                      standalone_mode=False)  # fmt: skip
     except (typer.Abort, Interrupted, KeyboardInterrupt) as error:
@@ -511,6 +534,8 @@ def status_of(arguments: list[str]) -> int:
         return _fail(f"{error.format_message()} (see workbench --help)", 2)
     except UsageError as error:
         return _fail(str(error), 2)
+    except NonFiniteLoss as error:
+        return 1 if processes.rank() else _fail(str(error), 1)
     except WorkbenchError as error:
         return _fail(str(error), 1)
     if not arguments:
@@ -562,13 +587,19 @@ def _weights(texts: list[str] | None) -> dict[str, float] | None:
 
 
 def _fail(message: str, status: int) -> int:
+    from workbench import processes
+
+    if processes.rank() and status != 1:
+        return status  # all processes were told the same; the main one says it
     print(f"workbench: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 
 def _print_results(results: dict[str, Any], as_json: bool) -> None:
-    from workbench import tables
+    from workbench import processes, tables
 
+    if processes.rank():
+        return
     if as_json:
         _print_json(results)
     else:

@@ -6,14 +6,15 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from workbench import hub, layer_maps, losses, recipes, student_size
+from workbench import hub, layer_maps, losses, processes, recipes, student_size
 from workbench.errors import UsageError, WorkbenchError
+from workbench.precision import PRECISIONS
 
 SEED_LIMIT = 2**32
 #: Tokens that a row needs: two marks and something between them.
 SHORTEST_ROW = 3
 #: Fields that runs of an earlier day do not have, and what they were then.
-_LATER = {"size": "", "length": None}
+_LATER = {"size": "", "length": None, "micro_batch": None, "precision": "float32"}
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,11 @@ class RunConfig:
             With a map the student is as wide as its teacher, with as many layers as the map has.
         size: of the student instead of the recipe's, as `student_size.parse` reads it; empty
             for the recipe's.
-        batch_size: sequences a step.
+        batch_size: sequences a step, of all processes together.
         length: longest row, tokens; None for the model's positions.
+        micro_batch: most sequences that a process reads at once; the rest of a step is
+            accumulated. None for all of its share.
+        precision: of reading, see `workbench.precision`.
         learning_rate: peak.
         warmup: steps.
         weight_decay: AdamW's.
@@ -71,6 +75,8 @@ class RunConfig:
     size: str
     batch_size: int
     length: int | None
+    micro_batch: int | None
+    precision: str
     learning_rate: float
     warmup: int
     weight_decay: float
@@ -119,6 +125,10 @@ class RunConfig:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.train_sequences is not None and self.train_sequences < 1:
             raise UsageError(f"train_sequences is {self.train_sequences}; expected at least 1")
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise UsageError(f"micro_batch is {self.micro_batch}; expected at least 1")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision is {self.precision!r}; expected {' or '.join(PRECISIONS)}")
         if not 0 <= self.seed < SEED_LIMIT:
             raise UsageError(f"seed is {self.seed}; expected a number from 0 to 2³²−1")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
@@ -176,6 +186,9 @@ class RunConfig:
         size: str | int = "",
         batch_size: int | None = None,
         length: int | None = None,
+        accumulate: int | None = None,
+        micro_batch: int | None = None,
+        precision: str | None = None,
         learning_rate: float | None = None,
         warmup: int | None = None,
         weight_decay: float | None = None,
@@ -186,6 +199,9 @@ class RunConfig:
     ) -> RunConfig:
         """A recipe's own values, and those given instead of them.
 
+        ``accumulate`` gives ``micro_batch`` in another way: in how many parts each process reads
+        its share of a step.
+
         Raises:
             UsageError: naming the first value that is out of range.
         """
@@ -193,6 +209,13 @@ class RunConfig:
         own, chosen = recipe.scale(scale), recipe.variant(variant)
         steps = own.steps if steps is None else steps
         data = data or hub.pinned(own.data_source, own.data_revision)
+        batch_size = own.batch_size if batch_size is None else batch_size
+        if accumulate is not None:
+            if micro_batch is not None:
+                raise UsageError("accumulate and micro_batch say the same; give one of them")
+            if accumulate < 1:
+                raise UsageError(f"accumulate is {accumulate}; expected at least 1")
+            micro_batch = -(-batch_size // (accumulate * processes.count()))
         # A number of sequences belongs to the built-in source; a user's file is taken whole.
         own_train = own.train_sequences if hub.name(data) == own.data_source else None
         return cls(
@@ -212,8 +235,10 @@ class RunConfig:
             whole_words=whole_words,
             init=recipe.init if init is None else init,
             size=str(size),
-            batch_size=own.batch_size if batch_size is None else batch_size,
+            batch_size=batch_size,
             length=own.length if length is None else length,
+            micro_batch=own.micro_batch if micro_batch is None else micro_batch,
+            precision=precision or processes.precision() or own.precision,
             learning_rate=own.learning_rate if learning_rate is None else float(learning_rate),
             warmup=min(own.warmup, max(1, steps) // 5) if warmup is None else warmup,
             weight_decay=own.weight_decay if weight_decay is None else float(weight_decay),

@@ -104,6 +104,7 @@ class Batch:
         masked: ``[batch, length]``, True where a token is hidden and to be told; ``labels`` are
             then the tokens that stood there, row after row.
         draw: number of the draw of these masks.
+        part: of a larger batch, from which row on; 0 for a whole one.
     """
 
     index: int
@@ -115,6 +116,7 @@ class Batch:
     members: np.ndarray | None = None
     masked: Tensor | None = None
     draw: int = 0
+    part: int = 0
 
     def real(self) -> Tensor:
         """``[batch, length]``, True where a token is not padding."""

@@ -7,17 +7,27 @@ cluster. It does not know where batches come from, who watches, or where results
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from workbench import allocator, inner, large_vocabulary, losses, metrics, models
+from workbench import (
+    allocator,
+    inner,
+    large_vocabulary,
+    losses,
+    metrics,
+    models,
+    parts,
+    precision,
+    processes,
+)
 from workbench.corpora import Batch
 from workbench.errors import NonFiniteLoss
 from workbench.inner import Matcher
-from workbench.objective import Counts, LedgerEntry, Objective
+from workbench.objective import Counts, LedgerEntry, Objective, TeacherSignal
 from workbench.teacher_cache import Teacher
 
 GRADIENT_CLIP = 1.0
@@ -98,6 +108,12 @@ class Distiller:
         accelerator: an ``accelerate.Accelerator``; None makes one.
         matcher: compares layers, where the objective asks for it; its projections are trained
             along with the student.
+        micro_batch: most sequences that this process reads at once; a larger step is accumulated.
+        reads_in: "float32" or "bfloat16"; see `workbench.precision`.
+
+    Of several processes (`workbench.processes`) each reads its share of a step's batch. Where
+    they were started to hold models in shards (`workbench.shards`), ``student`` is a whole copy
+    on the main process, brought up to date by `gather`.
 
     Temperature, alpha and learning_rate may be set at any time and apply from the next step; so
     may the weights of terms, with `set_weight`.
@@ -119,12 +135,14 @@ class Distiller:
         weight_decay: float = 0.0,
         accelerator=None,
         matcher: Matcher | None = None,
+        micro_batch: int | None = None,
+        reads_in: str = "float32",
     ) -> None:
-        from accelerate import Accelerator
-
         losses.check_temperature(temperature)
         losses.check_alpha(alpha)
-        self.accelerator = accelerator or Accelerator()
+        self.accelerator = accelerator or processes.accelerator()
+        self.team = processes.join()
+        self.micro_batch, self.precision = micro_batch, reads_in
         self.objective = objective
         # Without a teacher there is nothing to look at inside.
         self.looks = inner.looks(objective) if teacher is not None else inner.Looks()
@@ -140,11 +158,19 @@ class Distiller:
         self.vocabulary = models.answers(student)
         student.requires_grad_(True)
         self.matcher = (matcher or torch.nn.Module()).to(self.accelerator.device)
+        # Not `accelerator.prepare`, which would wrap the student: see `workbench.processes`.
+        self.student = self._cut = student.to(self.device)
+        self.backbone, self.head = models.split_head(student)
+        self._learner: Callable | None = None
+        if processes.wants_shards():
+            from workbench import shards
+
+            self.student = shards.spare(student)
+            self._learner = shards.learner(student, self.matcher, self.device)
         trained = torch.nn.ModuleList([student, self.matcher])
-        optimizer = torch.optim.AdamW(_parameter_groups(trained, weight_decay), lr=0.0, fused=True)
-        self.student, self.optimizer = self.accelerator.prepare(student, optimizer)
-        bare = self.accelerator.unwrap_model(self.student)
-        self.backbone, self.head = models.split_head(bare)
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(trained, weight_decay), lr=0.0, fused=True
+        )
         self._names = {id(p): name for name, p in self._trained().items()}
         self._parameters = list(self._trained().values())
         if self.device.type == "cpu":
@@ -154,6 +180,11 @@ class Distiller:
     def device(self) -> torch.device:
         """Where the student lives."""
         return self.accelerator.device
+
+    @property
+    def sharded(self) -> bool:
+        """Whether every process holds only a part of each weight."""
+        return self._learner is not None
 
     # ------------------------------------------------------------------ training
 
@@ -166,19 +197,23 @@ class Distiller:
         Returns:
             The losses before the step was taken.
         """
-        parts = [batch] if isinstance(batch, Batch) else list(batch)
-        counts = self.objective.counts(parts)
+        batches = [batch] if isinstance(batch, Batch) else list(batch)
+        counts = self.objective.counts(batches)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * self.schedule.factor(self.step_number)
-        self.student.train()
+        self._cut.train()
         values: dict[str, Tensor] = {}
-        for part in parts:
-            total, terms = self._loss(part, counts)
-            self.accelerator.backward(total)
+        for part, counted in self._parts(batches):
+            total, terms = self._with_weights(self._loss, part, counts)
+            if not counted:
+                total = 0.0 * total
+                terms = {name: 0.0 * value for name, value in terms.items()}
+            total.backward()
             for name, value in (*terms.items(), ("total", total)):
                 held = value.detach()
                 values[name] = values[name] + held if name in values else held
-        self.accelerator.clip_grad_norm_(self._parameters, GRADIENT_CLIP)
+        values = self._together(values)
+        torch.nn.utils.clip_grad_norm_(self._parameters, GRADIENT_CLIP)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step_number += 1
@@ -186,14 +221,21 @@ class Distiller:
         return StepRecord(self.step_number, values, tokens)
 
     def ledger(self, batch: Batch) -> dict[str, LedgerEntry]:
-        """Each term's value, weight and share of the gradient on this batch, as things stand."""
+        """Each term's value, weight and share of the gradient on this batch, as things stand.
+
+        Of a batch that is more than this process reads at once, on the first rows of it; of a
+        student in shards nothing, for no process has all of a gradient.
+        """
         if self.teacher is None:
             raise ValueError("a student without a teacher has only one term")
+        if self.sharded:
+            return {}
+        batch = self._parts([batch])[0][0]
         counts = self.objective.counts([batch])
         if self.objective.compares_states or self.objective.looks_inside:
-            bare = self.accelerator.unwrap_model(self.student)
             _, terms = self._loss(batch, counts, apart=True)
-            return self.objective.ledger_by_parameters(terms, list(bare.parameters()), self.alpha)
+            own = list(self.student.parameters())
+            return self.objective.ledger_by_parameters(terms, own, self.alpha)
         scored, labels = self.objective.rows(batch)
         with torch.no_grad():
             hidden, _ = self._read(batch)
@@ -214,22 +256,32 @@ class Distiller:
         """Held-out quality of the student as it stands; see `metrics.evaluate`."""
         self.student.eval()
         return metrics.evaluate(
-            self.accelerator.unwrap_model(self.student),
+            self.student,
             batches,
             residues,
             teacher=teacher,
             scores=self.objective.scores,
         )
 
+    def gather(self) -> None:
+        """Bring the whole copy of a student in shards up to date; all processes together."""
+        if self.sharded:
+            from workbench import shards
+
+            shards.fill(self.student, self._cut)
+
     # ------------------------------------------------------------------ keeping and going back
 
     def snapshot(self) -> Snapshot:
-        """A copy of everything that decides what the next steps do."""
-        tensors = {f"model.{n}": p.detach().cpu().clone() for n, p in self._trained().items()}
+        """A copy of everything that decides what the next steps do.
+
+        Of a student in shards all processes together; the main one has it then.
+        """
+        tensors = {f"model.{n}": self._kept(p) for n, p in self._trained().items()}
         for parameter, state in self.optimizer.state.items():
             for key, value in state.items():
                 name = f"optimizer.{self._names[id(parameter)]}.{key}"
-                tensors[name] = torch.as_tensor(value).detach().cpu().clone()
+                tensors[name] = self._kept(torch.as_tensor(value))
         knobs = {
             "temperature": self.temperature,
             "alpha": self.alpha,
@@ -250,14 +302,14 @@ class Distiller:
             raise ValueError("the snapshot belongs to a student of another shape")
         with torch.no_grad():
             for name, parameter in own.items():
-                parameter.copy_(snapshot.tensors[f"model.{name}"])
+                parameter.copy_(self._placed(snapshot.tensors[f"model.{name}"], parameter))
         states = _optimizer_states(snapshot.tensors)
         self.optimizer.state.clear()
         for name, parameter in own.items():
             if name in states:
                 # AdamW keeps its step count where the parameter is when it is fused.
                 self.optimizer.state[parameter] = {
-                    key: value.to(parameter.device, copy=True)
+                    key: self._placed(value, parameter, copy=True)
                     for key, value in states[name].items()
                 }
         self.step_number = snapshot.step
@@ -287,16 +339,57 @@ class Distiller:
 
     def _trained(self) -> dict[str, Tensor]:
         """All that is trained, by name: the student's parameters and the matcher's projections."""
-        bare = self.accelerator.unwrap_model(self.student)
         projections = {f"matcher.{n}": p for n, p in self.matcher.named_parameters()}
-        return {**dict(bare.named_parameters()), **projections}
+        return {**dict(self._cut.named_parameters()), **projections}
+
+    def _parts(self, batches: Sequence[Batch]) -> list[tuple[Batch, bool]]:
+        """What this process reads of a step, and whether it counts."""
+        share = self.team.rank, self.team.count, self.micro_batch
+        return [part for batch in batches for part in parts.of_process(batch, *share)]
+
+    def _with_weights(self, work: Callable, *arguments) -> tuple[Tensor, dict[str, Tensor]]:
+        """Call what needs the student's weights; of one in shards, while they are there."""
+        return (self._learner or _call)(work, *arguments)
+
+    def _together(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add up over the processes: gradients, unless shards were added up already, and values."""
+        if self.team.count == 1:
+            return values
+        numbers = torch.stack(list(values.values()))
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        self.team.add_up([numbers] if self.sharded else [*gradients, numbers])
+        return dict(zip(values, numbers, strict=True))
+
+    def _kept(self, value: Tensor) -> Tensor:
+        value = value.detach()
+        if self.sharded:
+            from workbench import shards
+
+            value = shards.gathered(value)
+        return value.cpu().clone()
+
+    def _placed(self, value: Tensor, parameter: Tensor, copy: bool = False) -> Tensor:
+        if self.sharded:
+            from workbench import shards
+
+            return shards.like(value, parameter)
+        return value.to(parameter.device, copy=True) if copy else value
 
     def _read(self, batch: Batch) -> tuple[Tensor, inner.Seen | None]:
         """Last hidden states, ``[batch, length, width]``, and what the objective asks for."""
         ids, real = batch.input_ids.to(self.device), batch.real().to(self.device)
-        if self.looks:
-            return inner.read(self.backbone, ids, real, self.looks)
-        return models.last_hidden(self.backbone, ids, real), None
+        with precision.reading(self.precision, self.device):
+            if self.looks:
+                hidden, seen = inner.read(self.backbone, ids, real, self.looks)
+                return precision.full(hidden), precision.seen(seen)
+            return precision.full(models.last_hidden(self.backbone, ids, real)), None
+
+    def _asked(self, batch: Batch, scored: Tensor) -> TeacherSignal | None:
+        if self.teacher is None:
+            return None
+        with precision.reading(self.precision, self.device):
+            signal = self.teacher.signal(batch, scored)
+        return precision.signal(signal, self.precision)
 
     def _loss(
         self, batch: Batch, counts: Counts, *, apart: bool = False
@@ -308,8 +401,8 @@ class Distiller:
         scored, labels = self.objective.rows(batch)
         hidden, seen = self._read(batch)
         compares = self.teacher is not None and self.objective.compares_states
-        signal = None if self.teacher is None else self.teacher.signal(batch, scored)
-        rows = (hidden[scored.to(self.device)], self.head, labels.to(self.device), signal)
+        signal = self._asked(batch, scored)
+        rows, labels = hidden[scored.to(self.device)], labels.to(self.device)
         options = {
             "temperature": self.temperature,
             "counts": counts,
@@ -318,8 +411,16 @@ class Distiller:
         }
         together = None
         if not apart:
-            together = large_vocabulary.loss(self.objective, *rows, alpha=self.alpha, **options)
-        values = self.objective.values(*rows, **options) if together is None else together.values
+            with precision.reading(self.precision, self.device):
+                together = large_vocabulary.loss(
+                    self.objective, rows, self.head, labels, signal, alpha=self.alpha, **options
+                )
+        if together is None:
+            head = precision.head(self.head, self.precision, self.device)
+            signal = precision.answering(signal, self.precision, self.device)
+            values = self.objective.values(rows, head, labels, signal, **options)
+        else:
+            values = together.values
         if seen is not None:
             if signal.seen is None:
                 raise ValueError("the teacher does not say what it holds inside")
@@ -331,6 +432,10 @@ class Distiller:
             if name not in large_vocabulary.ANSWERS:
                 total = total + weights[name] * value
         return total, values
+
+
+def _call(work: Callable, *arguments) -> tuple[Tensor, dict[str, Tensor]]:
+    return work(*arguments)
 
 
 def _parameter_groups(model, weight_decay: float) -> list[dict]:

@@ -503,5 +503,6 @@ def _full_precision(logits: Tensor) -> Tensor:
 
 def _chunks(rows: int, vocabulary: int, numbers: int) -> Iterator[slice]:
     size = max(1, min(rows, numbers // vocabulary))
-    for start in range(0, rows, size):
+    # At least one, if an empty one: a few rows of a batch may hold nothing that is scored.
+    for start in range(0, max(1, rows), size):
         yield slice(start, min(start + size, rows))

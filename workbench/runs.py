@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from workbench import checkpoints, shared_baseline, storage, workshop
+from workbench import checkpoints, processes, shared_baseline, storage, workshop
 from workbench import events as hand
 from workbench.config import RunConfig
 from workbench.errors import Interrupted, UsageError, WorkbenchError
 from workbench.events import END, Event
-from workbench.progress import Progress, for_here
+from workbench.processes import ProcessLost
+from workbench.progress import Progress, Silent, for_here
 from workbench.run_directory import (
     RunDirectory,
     as_begun,
@@ -87,13 +88,16 @@ def _distill(
     brief: bool,
     baselines: str | Path | None,
 ) -> dict[str, Any]:
-    directory = RunDirectory(Path(run) if run else new_name(config))
-    check_free(directory)
-    progress = progress or for_here()
-    with new_directory(directory), _closing(progress):
+    team = processes.join()
+    directory = RunDirectory(Path(team.tell(str(run if run else new_name(config)))))
+    if team.main:
+        check_free(directory)
+    progress, on_metrics = _heard(team, progress), on_metrics if team.main else None
+    with new_directory(directory) if team.main else nullcontext(), _closing(progress):
         shop = workshop.prepare(config, progress)
         plan = [event.to_json() for event in scheduled]
-        storage.write_json(directory.config, described(config, plan, shop.origin))
+        if team.main:
+            storage.write_json(directory.config, described(config, plan, shop.origin))
         _share(shop, config, baselines, should_stop, directory)
         session = Session(
             directory, config, shop, progress, on_metrics=on_metrics, scheduled=scheduled,
@@ -118,12 +122,15 @@ def resume(
     Raises:
         WorkbenchError: if the directory holds no run, or another process works on it.
     """
+    team = processes.join()
     directory = RunDirectory(Path(run))
     config = load_config(directory)
     if directory.results.exists():
         return storage.read_json(directory.results)
-    progress = progress or for_here()
-    with lock(directory), _closing(progress):
+    # All have looked before one of them can have finished.
+    team.wait()
+    progress, on_metrics = _heard(team, progress), on_metrics if team.main else None
+    with lock(directory) if team.main else nullcontext(), _closing(progress):
         shop = workshop.prepare(as_begun(directory, config), progress)
         check_teacher(directory, shop.origin)
         _share(shop, config, baselines, should_stop, directory)
@@ -240,21 +247,38 @@ def _share(
 
 def _go(session: Session, should_stop: Callable[[], bool] | None) -> dict[str, Any]:
     """Drive a session to its end."""
-    progress = session.progress
-    progress.stage("distilling")
-    try:
-        session.begin()
-        while not session.over:
-            if should_stop is not None and should_stop():
-                raise KeyboardInterrupt
-            session.advance()
-    except KeyboardInterrupt as error:
-        session.save()
-        raise Interrupted(
-            f"interrupted at step {session.step} of {session.config.steps}; go on with "
-            f"`workbench resume {session.directory.path}`"
-        ) from error
-    return session.finish()
+    team = processes.join()
+    session.progress.stage("distilling")
+    with team.listening():
+        try:
+            session.begin()
+            while not session.over:
+                if team.stops() or (should_stop is not None and should_stop()):
+                    raise KeyboardInterrupt
+                session.advance()
+        except KeyboardInterrupt as error:
+            session.save()
+            raise Interrupted(
+                f"interrupted at step {session.step} of {session.config.steps}; go on with "
+                f"`workbench resume {session.directory.path}`"
+            ) from error
+        except (ProcessLost, RuntimeError) as error:
+            if team.count == 1 or not processes.is_loss_of_a_process(error):
+                raise
+            raise ProcessLost(
+                f"another process of this run ended after step {session.step} of "
+                f"{session.config.steps}; the run goes on from its last checkpoint, with any "
+                f"number of processes, by `workbench resume {session.directory.path}`"
+            ) from error
+        return session.finish()
+
+
+def _heard(team: processes.Team, progress: Progress | None) -> Progress:
+    """Who is told how far a run is: of several processes the main one's watcher."""
+    progress = (progress or for_here()) if team.main else Silent()
+    for note in processes.notes():
+        progress.note(note)
+    return progress
 
 
 @contextmanager

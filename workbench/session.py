@@ -9,6 +9,7 @@ repeated from its configuration and its events.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,16 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from workbench import checkpoints, corpora, evaluation, events, models, storage, tasks
+from workbench import (
+    checkpoints,
+    corpora,
+    evaluation,
+    events,
+    models,
+    processes,
+    storage,
+    tasks,
+)
 from workbench.config import RunConfig
 from workbench.distiller import Distiller, Snapshot, StepRecord
 from workbench.errors import NonFiniteLoss, UsageError, WorkbenchError
@@ -32,6 +42,9 @@ KEPT_BYTES = 256 * 2**20
 
 class Session:
     """Trains one run's student and baseline.
+
+    Of several processes each has a session of its own and takes the same steps; the main one
+    alone writes and measures, and the others wait for it where that is due.
 
     Args:
         directory: of the run, locked by the caller; its checkpoint is not looked at, see
@@ -68,6 +81,7 @@ class Session:
         self.ended: str | None = None
         self.progress = progress
         self._on_metrics = on_metrics
+        self._team = processes.join()
         self._task = tasks.of(config.recipe)
         self._headline = self._task.headline
         self._keeps = keeps
@@ -86,9 +100,10 @@ class Session:
         self._eager = shop.student.device.type == "cpu"
         for event in scheduled:
             self._check(event)
-        storage.make_directory(directory.checkpoint.parent, "the checkpoint")
-        if not directory.events.exists():
-            storage.write_bytes(directory.events, b"")
+        if self._team.main:
+            storage.make_directory(directory.checkpoint.parent, "the checkpoint")
+            if not directory.events.exists():
+                storage.write_bytes(directory.events, b"")
         self._begin_order()
 
     # ------------------------------------------------------------------ how it stands
@@ -122,10 +137,15 @@ class Session:
 
     def begin(self) -> None:
         """Measure the start and keep it; before the first step, once."""
-        if self.step == 0 and not read_metrics(self.directory.path):
+        self._team.agree(self._fingerprint, "teacher")
+        self._team.agree(self._data_digest(), "set of training batches")
+        self._gather()
+        main = self._team.main
+        if main and self.step == 0 and not read_metrics(self.directory.path):
             line = {"step": 0, "seconds": 0.0, "validation": self._validation()}
             self._log(line)
             self._shown = line["validation"]["student"][self._headline.key]
+        self._team.wait()
         self._keep()
 
     def advance(self) -> None:
@@ -145,14 +165,16 @@ class Session:
         batch = self.shop.batch(index, step)
         due = step % self.config.evaluate_every == 0 or step == self.config.steps
         logged = due or step % self.config.log_every == 0
-        ledger = student.ledger(batch) if logged else None
+        ledger = student.ledger(batch) if logged and self._team.main else None
         records = (student.step(batch), baseline.step(batch))
         self._unread.append(records)
         self._tokens += records[0].tokens
         if self._eager or logged:
             self._look_at_losses()
         line = None
-        if logged:
+        if due:
+            self._gather()
+        if logged and self._team.main:
             line = _metrics_line(records, ledger)
             if due:
                 line["validation"] = self._validation()
@@ -176,6 +198,8 @@ class Session:
         if step % self.config.checkpoint_every == 0 or step == self.config.steps:
             self.save()
             self._keep()
+        elif due:
+            self._team.wait()
 
     def change(self, name: str, value: float) -> None:
         """Change a knob; it applies from the next step and is an event of the run.
@@ -227,18 +251,29 @@ class Session:
     def finish(self) -> dict[str, Any]:
         """Save the student, measure the four rows, draw; the contents of ``results.json``.
 
+        The main process does, and tells the others.
+
         Raises:
             WorkbenchError: if the teacher is not what it was, or the disk is in the way.
         """
+        self._gather()
         if models.fingerprint(self.shop.teacher_model) != self.shop.origin.fingerprint:
             raise WorkbenchError("the teacher's weights changed during the run; it is not valid")
-        return finish(self.directory, self.config, self.shop, self.progress, brief=self._brief)
+        if not self._team.main:
+            return json.loads(self._team.tell(""))
+        results = finish(self.directory, self.config, self.shop, self.progress, brief=self._brief)
+        self._team.tell(json.dumps(results))
+        return results
 
     # ------------------------------------------------------------------ keeping
 
     def save(self) -> None:
-        """Write the checkpoint."""
-        checkpoints.write(self.directory, [d.snapshot() for d in self._distillers()])
+        """Write the checkpoint; all processes together."""
+        if self._team.main or self.shop.student.sharded:
+            snapshots = [d.snapshot() for d in self._distillers()]
+        if self._team.main:
+            checkpoints.write(self.directory, snapshots)
+        self._team.wait()
 
     def restore(self) -> None:
         """Put the students where the checkpoint says, the metrics with them, and the events.
@@ -249,7 +284,8 @@ class Session:
             WorkbenchError: if the checkpoint is damaged or of another run.
         """
         checkpoints.restore(self.directory, self.shop)
-        self._cut_metrics()
+        if self._team.main:
+            self._cut_metrics()
         lines = read_metrics(self.directory.path)
         shown = [x["validation"]["student"][self._headline.key] for x in lines if "validation" in x]
         self._shown = shown[-1] if shown else float("nan")
@@ -305,8 +341,23 @@ class Session:
             else:
                 event = Event(self.step, event.name, self.knobs()[event.name], event.new)
                 self._carry_out(event)
-            if not recorded:
+            if not recorded and self._team.main:
                 events.append(self.directory.events, event)
+
+    def _data_digest(self) -> str:
+        """Of the training batches; several processes must have the same."""
+        if self._team.count == 1:
+            return ""
+        digest = hashlib.sha256()
+        for batch in self.shop.train_batches:
+            digest.update(batch.input_ids.numpy().data)
+        return digest.hexdigest()
+
+    def _gather(self) -> None:
+        """Have whole students on the main process, where they are trained in shards."""
+        if self.shop.student.sharded:
+            for distiller in self._distillers():
+                distiller.gather()
 
     def _end(self, event: Event) -> None:
         self.ended = str(event.new)

@@ -12,6 +12,7 @@ SHA-256 over its contents tells a whole file from a truncated or altered one.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -121,13 +122,10 @@ class LiveTeacher:
         before = [layer.p for layer in layers]
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(
-                int(
-                    np.random.SeedSequence(
-                        [self.seed, batch.draw, batch.index, 0x64726F70]
-                    ).generate_state(1)[0]
-                )
-            )
+            own = [self.seed, batch.draw, batch.index, 0x64726F70]
+            # The parts of a batch must not all drop the same entries.
+            own += [batch.part] if batch.part else []
+            torch.manual_seed(int(np.random.SeedSequence(own).generate_state(1)[0]))
             try:
                 for layer in layers:
                     layer.p = self.dropout
@@ -137,6 +135,23 @@ class LiveTeacher:
                 self.backbone.eval()
                 for layer, p in zip(layers, before, strict=True):
                     layer.p = p
+
+    def in_shards(self) -> LiveTeacher:
+        """The same, of whose backbone each process holds a part; the head stays whole.
+
+        The whole model moves to the CPU, where it waits to be measured. A classifier stays as it
+        is: its head is a part of the backbone.
+        """
+        if models.is_classifier(self.model):
+            return self
+        from workbench import shards
+
+        other = copy.copy(self)
+        other.backbone = shards.backbone(self.backbone, self.device)
+        other.head = copy.deepcopy(self.head)
+        self.model.to("cpu")
+        self.device = torch.device("cpu")
+        return other
 
     def _head(self) -> Callable[[Tensor], Tensor] | None:
         return self.head if self.keeps_hidden else None

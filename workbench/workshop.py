@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench import corpora, inner, layer_maps, models, recipes, student_size, tasks
+from workbench import (
+    corpora,
+    inner,
+    layer_maps,
+    models,
+    processes,
+    recipes,
+    student_size,
+    tasks,
+)
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.distiller import Distiller, Schedule
@@ -75,9 +84,9 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     Raises:
         WorkbenchError: if teacher or data cannot be used.
     """
-    from accelerate import Accelerator
-
-    accelerator = Accelerator()
+    team = processes.join()
+    accelerator = processes.accelerator()
+    team.before_my_turn()
     progress.stage("loading the teacher and the data")
     task = tasks.of(config.recipe)
     teacher_model, tokenizer, _ = task.load_model(config.teacher)
@@ -116,6 +125,9 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
         teacher = open_cache(
             live, train_batches, progress=lambda done, total: progress.advance(done, total, {})
         )
+    team.after_my_turn()
+    if teacher is live and processes.wants_shards():
+        teacher = live.in_shards()
 
     def build() -> object:
         if layer_map is None:
@@ -148,6 +160,8 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
             weight_decay=config.weight_decay,
             accelerator=accelerator,
             matcher=matcher,
+            micro_batch=config.micro_batch,
+            reads_in=config.precision,
         )
 
     shop = Workshop(

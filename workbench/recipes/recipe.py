@@ -76,6 +76,8 @@ class Scale:
         length: longest row, tokens; None for the model's positions.
         teacher_revision: of an id on the hub: a commit, or ``main``.
         data_revision: likewise.
+        micro_batch: most sequences that a process reads at once; None for all of its share.
+        precision: in which models read; see `workbench.precision`.
     """
 
     teacher: Shape
@@ -94,6 +96,8 @@ class Scale:
     length: int | None = None
     teacher_revision: str = ""
     data_revision: str = ""
+    micro_batch: int | None = None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
