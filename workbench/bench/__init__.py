@@ -4,6 +4,7 @@
     goals.py           goals, and figures as text
     small.py           a step, the worlds, start-up, a recipe with several seeds
     cache.py           what keeping the teacher's answers costs
+    streaming.py       large files in little memory
     sliders.py         a move of the explorer's slider; browser.py finds a Chromium for it
     mlm_head.py        scoring hidden words only
     vocabulary.py      the loss over 50,257 tokens in chunks

@@ -40,6 +40,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "costs": Benchmark("costs", "measure", "costs"),
     "sliders": Benchmark("sliders", "measure", "sliders"),
     "cache": Benchmark("cache", "measure", "cache"),
+    "streaming": Benchmark("streaming", "measure", "streaming"),
     "peers": Benchmark("peers.measure", "measure", "peers"),
     "grid": Benchmark("peers.grid", "measure_grid", "grid"),
 }
