@@ -54,7 +54,7 @@ class Case:
 
 
 def _proteins(file: IO[bytes], size: int) -> None:
-    """FASTA, 50 to 600 residues, every twentieth letter X, 60 a line."""
+    """FASTA, 50 to 600 residues, an X in every twentieth record, 60 letters a line."""
     random = np.random.default_rng(SEED)
     # An X now and then: it takes the slow way through the rules for letters.
     for number, letters in enumerate(_letters(random, size)):
