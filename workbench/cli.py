@@ -355,7 +355,7 @@ def bench(
         str,
         typer.Argument(
             help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss, costs, "
-            "sliders, cache, peers or grid."
+            "sliders, cache, streaming, peers or grid."
         ),
     ] = "step",
     as_json: Json = False,

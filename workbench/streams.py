@@ -14,20 +14,16 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
-import hashlib
 import io
-import time
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from workbench import sources, storage
+from workbench import sources
 from workbench.errors import WorkbenchError
+from workbench.file_identity import changed, identity, is_gzip, line_and_column, opened
 from workbench.sources import Expected
 
 if TYPE_CHECKING:
@@ -41,8 +37,6 @@ PIECE = 2**20
 LONGEST = 2**19
 #: Rows of a Parquet file or of a data set of the hub that are read at once.
 ROWS = 256
-#: A file that changed in the last seconds may change again within the resolution of its times.
-SETTLED = 2.0
 
 _BOM = codecs.BOM_UTF8
 _TOO_LONG = "expected one sequence or sentence a record; split it, or leave it out"
@@ -89,7 +83,7 @@ def is_large(source: str) -> bool:
     """Whether a source may be too large to be read at once: a large file, a .gz, a hub id."""
     path = Path(source).expanduser()
     if path.is_file():
-        return path.stat().st_size >= LARGE or _is_gzip(path)
+        return path.stat().st_size >= LARGE or is_gzip(path)
     return sources.is_hub_id(source)
 
 
@@ -109,7 +103,7 @@ def open_stream(source: str, column: str | None, expected: Expected) -> Stream:
         if sources.is_hub_id(source):
             return _open_hub(source, column, expected)
         raise sources.missing(source, expected)
-    inner = Path(path.stem) if _is_gzip(path) else path
+    inner = Path(path.stem) if is_gzip(path) else path
     suffix = inner.suffix.lower()
     if suffix == ".parquet":
         return _open_parquet(path, column, expected)
@@ -131,112 +125,7 @@ def open_stream(source: str, column: str | None, expected: Expected) -> Stream:
 
 def _file(path: Path, pieces: Callable[[Any], Iterator[Piece]], *, text: bool = True) -> Stream:
     total = path.stat().st_size
-    return Stream(str(path), total, True, lambda progress: _identity(path, text, progress), pieces)
-
-
-def _identity(path: Path, text: bool, progress: Progress | None) -> str:
-    """SHA-256 of all that a file holds, unpacked; remembered as long as the file is the same.
-
-    All of it, not samples: a file that is edited in place, with its length and its time kept,
-    is another corpus. Reading it costs under a hundredth of tokenising it. What was found is
-    remembered by the number of the file, its size and its times, the one of the last change of
-    any kind (ctime) among them, which cannot be set by hand.
-    """
-    before = path.stat()
-    known = [str(path.resolve()), text, *_stamp(before)]
-    name = hashlib.sha256(repr(known).encode()).hexdigest()[:32]
-    kept = storage.cache_directory() / "sources" / f"{name}.json"
-    if kept.exists():
-        return storage.read_json(kept)["sha256"]
-    if progress:
-        progress.stage(f"reading {path.name} through once, in MB")
-    digest = _survey(path, text, progress)
-    if _stamp(path.stat()) != _stamp(before):
-        raise changed(path)
-    if time.time() - before.st_ctime > SETTLED:
-        storage.make_directory(kept.parent, "what is known of large files")
-        storage.write_json(kept, {"file": str(path.resolve()), "sha256": digest})
-    return digest
-
-
-def _stamp(stat) -> list[int]:
-    return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-
-
-def changed(path: Path) -> WorkbenchError:
-    """What is said of a file that changes under the reader's hands."""
-    return WorkbenchError(f"{path} changed while it was being read; wait until it is written whole")
-
-
-def _survey(path: Path, text: bool, progress: Progress | None) -> str:
-    """SHA-256 of what a file holds; refuses what is no UTF-8 text, where it should be."""
-    digest = hashlib.sha256()
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    total, offset = path.stat().st_size, 0
-    with _opened(path) as (file, raw):
-        while chunk := file.read(PIECE):
-            digest.update(chunk)
-            if text:
-                if (zero := chunk.find(b"\0")) >= 0:
-                    line, _ = _line_and_column(path, offset + zero)
-                    raise WorkbenchError(
-                        f"{path} is a binary file (a zero byte in line {line}); expected text: "
-                        "FASTA, CSV or one record a line"
-                    )
-                pending = len(decoder.getstate()[0])
-                try:
-                    decoder.decode(chunk)
-                except UnicodeDecodeError as error:
-                    raise _not_utf8(path, offset - pending + error.start) from error
-            offset += len(chunk)
-            if progress:
-                progress.advance(raw.tell() // 10**6, max(1, total // 10**6), {})
-        if text and (pending := len(decoder.getstate()[0])):
-            raise _not_utf8(path, offset - pending)
-    return digest.hexdigest()
-
-
-def _not_utf8(path: Path, offset: int) -> WorkbenchError:
-    line, column = _line_and_column(path, offset)
-    with _opened(path) as (file, _):
-        file.seek(offset)
-        byte = file.read(1)
-    return WorkbenchError(
-        f"{path}, line {line}, is not UTF-8 text (byte 0x{byte.hex()} at column {column}); save "
-        "the file as UTF-8 throughout"
-    )
-
-
-def _line_and_column(path: Path, offset: int) -> tuple[int, int]:
-    """Line and byte of the line, both from 1, of a place in a file."""
-    line, column, seen = 1, 1, 0
-    with _opened(path) as (file, _):
-        while seen < offset and (chunk := file.read(min(PIECE, offset - seen))):
-            line += chunk.count(b"\n")
-            last = chunk.rfind(b"\n")
-            column = column + len(chunk) if last < 0 else len(chunk) - last
-            seen += len(chunk)
-    return line, column
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """A file as it reads, unpacked if it is packed, and as it lies on the disk."""
-    try:
-        with path.open("rb") as raw:
-            if _is_gzip(path):
-                with gzip.GzipFile(fileobj=raw) as file:
-                    yield file, raw
-            else:
-                yield raw, raw
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise WorkbenchError(f"{path} is damaged or no gzip file: {error}") from error
-    except OSError as error:
-        raise WorkbenchError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _is_gzip(path: Path) -> bool:
-    return path.suffix.lower() == ".gz"
+    return Stream(str(path), total, True, lambda progress: identity(path, text, progress), pieces)
 
 
 # ---------------------------------------------------------------------- text and FASTA
@@ -250,7 +139,7 @@ def _blocks(path: Path, start: int, ends: tuple[bytes, ...]) -> Iterator[tuple[s
         start: byte to begin at, the first of a record.
         ends: where records end; of each, all but the first byte belongs to the next record.
     """
-    with _opened(path) as (file, raw):
+    with opened(path) as (file, raw):
         file.seek(start)
         carried = b""
         place = start
@@ -280,7 +169,7 @@ def _decoded(path: Path, block: bytes, place: int) -> str:
 
 def _too_long(path: Path, place: int, lines: int = 0) -> WorkbenchError:
     """What is said of a record so many lines behind a place."""
-    line = _line_and_column(path, place)[0] + lines
+    line = line_and_column(path, place)[0] + lines
     return WorkbenchError(
         f"{path}: the record that begins in line {line} has more than {LONGEST:,} characters; "
         f"{_TOO_LONG}"
@@ -316,7 +205,7 @@ def _fasta_pieces(path: Path, place: int | None) -> Iterator[Piece]:
 
 def _first_line(path: Path) -> str:
     """The first line with something in it, or the beginning of a long one."""
-    with _opened(path) as (file, _):
+    with opened(path) as (file, _):
         first = file.read(len(_BOM)).removeprefix(_BOM)
         while line := first + file.readline(LONGEST):
             if line.strip():
@@ -385,21 +274,21 @@ def _open_parquet(path: Path, column: str | None, expected: Expected) -> Stream:
     import pyarrow as pa
     from pyarrow import parquet
 
-    def opened() -> parquet.ParquetFile:
+    def reader() -> parquet.ParquetFile:
         try:
             # Read page by page: by default a whole column of a row group is held.
             return parquet.ParquetFile(path, buffer_size=PIECE, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             raise WorkbenchError(f"cannot read {path}: {_line(error)}") from error
 
-    with opened() as file:
+    with reader() as file:
         name = sources.pick_column(file.schema_arrow.names, column, str(path), expected)
         rows = max(1, file.metadata.num_rows)
     size = path.stat().st_size
 
     def pieces(place: list[int] | None) -> Iterator[Piece]:
         group, skipped = place or (0, 0)
-        with opened() as file:
+        with reader() as file:
             seen = sum(file.metadata.row_group(g).num_rows for g in range(group))
             for number in range(group, file.metadata.num_row_groups):
                 read = 0

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from workbench import (
     corpora,
+    file_identity,
     large_corpora,
     masked_lm,
     models,
@@ -60,6 +61,7 @@ def small(monkeypatch, tmp_path):
     """Everything is large, pieces are small, and nothing is found that another test made."""
     monkeypatch.setattr(streams, "LARGE", 1)
     monkeypatch.setattr(streams, "PIECE", 1000)
+    monkeypatch.setattr(file_identity, "CHUNK", 1000)
     monkeypatch.setattr(streams, "ROWS", 7)
     monkeypatch.setattr(token_files, "AT_ONCE", 300)
     monkeypatch.setattr(large_corpora, "SMALL", 1)
@@ -500,14 +502,14 @@ def test_what_is_no_text_is_refused_with_its_line_before_anything_is_tokenised(t
 def test_a_file_that_changes_while_it_is_read_is_no_corpus(monkeypatch, tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("\n".join(PROTEINS))
-    survey = streams._survey
+    survey = file_identity._survey
 
     def late(*arguments):
         digest = survey(*arguments)
         path.write_text("MKV\n")
         return digest
 
-    monkeypatch.setattr(streams, "_survey", late)
+    monkeypatch.setattr(file_identity, "_survey", late)
     assert "changed while it was being read" in refused(stored, path, protein_kind())
 
 
@@ -565,6 +567,18 @@ def test_a_data_set_of_the_hub_is_streamed_at_one_revision_and_gone_on_with(hub,
         strict=True,
     ):  # fmt: skip
         same(one, other)
+
+
+def test_with_the_hub_switched_off_its_copy_on_this_disk_is_read(monkeypatch):
+    import datasets
+
+    kept = datasets.Dataset.from_dict({"sequence": PROTEINS, "id": range(len(PROTEINS))})
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: kept)
+    stream = streams.open_stream("some/where", None, corpora.EXPECTED)
+    pieces = list(stream.pieces(None))
+    assert [r for piece in pieces for r in piece.records] == PROTEINS
+    assert [r for piece in stream.pieces(pieces[4].place) for r in piece.records] == PROTEINS[35:]
+    assert stream.identify(None) == f"some/where@{kept._fingerprint}"
 
 
 def test_without_network_a_hub_id_is_refused_in_a_line():
