@@ -6,14 +6,13 @@ path, and what a user typed cannot change how it is read.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import card_usage, citations, evaluation, recipes, tasks
+from workbench import card_usage, citations, evaluation, hub, recipes, tasks
 from workbench.card_text import fenced, plain, table
 from workbench.config import RunConfig
 from workbench.events import END, Event
@@ -127,8 +126,7 @@ def named(source: str) -> str:
 
 def _is_hub_id(source: str) -> bool:
     """As `models.resolve_model` decides: what exists here is a path."""
-    looks = re.fullmatch(r"[\w.\-]+/[\w.\-]+", source) is not None
-    return looks and not source.startswith(".") and not Path(source).exists()
+    return hub.split(source) is not None and not Path(source).exists()
 
 
 def metadata(made: Made) -> ModelCardData:
@@ -144,8 +142,8 @@ def metadata(made: Made) -> ModelCardData:
         library_name="transformers",
         pipeline_tag=task.name,
         tags=[*task.tags, config.recipe],
-        base_model=config.teacher if _is_hub_id(config.teacher) else None,
-        datasets=[config.data] if _is_hub_id(config.data) else None,
+        base_model=hub.name(config.teacher) if _is_hub_id(config.teacher) else None,
+        datasets=[hub.name(config.data)] if _is_hub_id(config.data) else None,
         metrics=list(known.values()),
         model_name=f"{config.recipe} ({config.variant})",
         eval_results=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from workbench.masking import Masker
 from workbench.models import Origin
 from workbench.objective import Objective
 from workbench.progress import Progress
-from workbench.teacher_cache import LiveTeacher, Teacher, open_cache
+from workbench.teacher_cache import LiveTeacher, Teacher, kept_or_live
 
 if TYPE_CHECKING:
     from workbench.shared_baseline import SharedBaseline
@@ -55,9 +56,9 @@ class Workshop:
     tokenizer: object
     corpus: Any
     train: Rows
-    train_batches: list[Batch]
+    train_batches: Sequence[Batch]
     validation: Rows
-    validation_batches: list[Batch]
+    validation_batches: Sequence[Batch]
     teacher: Teacher
     validation_teacher: Teacher
     masker: Masker | None
@@ -97,7 +98,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     layer_map = layer_maps.parse(config.start, depth)
     shape = student_shape(config, teacher_model, len(tokenizer), layer_map)
     longest = row_length(config, shape.positions)
-    train, validation = task.rows(corpus, tokenizer, teacher_model, longest)
+    train, validation = task.rows(corpus, tokenizer, teacher_model, longest, progress)
     pad = task.pad(tokenizer)
     train_batches = corpora.make_batches(train, config.batch_size, pad)
     masker = task.masker(tokenizer, teacher_model, whole_words=config.whole_words)
@@ -118,12 +119,15 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
         seed=config.seed,
     )
     progress.stage("asking the teacher")
-    validation_teacher = open_cache(live, validation_batches)
+    validation_teacher = kept_or_live(live, validation_batches)
     teacher: Teacher = live
     # What is hidden changes from step to step, and with it what the teacher says.
     if config.cached and masker is None:
-        teacher = open_cache(
-            live, train_batches, progress=lambda done, total: progress.advance(done, total, {})
+        teacher = kept_or_live(
+            live,
+            train_batches,
+            progress=lambda done, total: progress.advance(done, total, {}),
+            note=progress.note,
         )
     team.after_my_turn()
     if teacher is live and processes.wants_shards():

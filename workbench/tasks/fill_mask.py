@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from workbench import (
     entities,
+    large_corpora,
     masked_lm,
     masked_words,
     metrics,
@@ -20,10 +22,13 @@ from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.errors import UsageError
 from workbench.headline import BY_TASK
+from workbench.large_corpora import LargeCorpus
 from workbench.masking import Masker, Masking
 from workbench.metrics import Quality
 from workbench.probes import Probe, at_place
+from workbench.progress import Progress
 from workbench.recipes.recipe import Scale, Shape
+from workbench.record_kinds import Sentences
 from workbench.tasks.generation import (
     ROW_NAMES,
     fill_quality,
@@ -66,19 +71,38 @@ class FillMask:
         """A masked language model."""
         return masked_lm.load(source)
 
-    def load_corpus(self, config: RunConfig) -> TextCorpus:
+    def load_corpus(self, config: RunConfig) -> TextCorpus | LargeCorpus:
         """Sentences."""
         if config.alleles:
             raise UsageError(f"--alleles is for peptides and HLA; leave it out for {config.recipe}")
+        records = large_corpora.load(
+            config.data,
+            config.column,
+            texts.EXPECTED,
+            train_records=config.train_sequences,
+            validation_records=config.validation_sequences,
+        )
+        if isinstance(records, LargeCorpus):
+            return records
         return texts.load(
             config.data,
             train_sentences=config.train_sequences,
             validation_sentences=config.validation_sequences,
             column=config.column,
+            records=records,
         )
 
-    def rows(self, corpus: TextCorpus, tokenizer, model, positions: int) -> tuple[Rows, Rows]:
+    def rows(
+        self,
+        corpus: TextCorpus | LargeCorpus,
+        tokenizer,
+        model,
+        positions: int,
+        progress: Progress | None = None,
+    ) -> tuple[Rows, Rows]:
         """Sentences, long ones in several rows."""
+        if isinstance(corpus, LargeCorpus):
+            return large_corpora.rows(corpus, Sentences(tokenizer, positions), progress)
         return texts.tokenise_split(corpus, tokenizer, positions)
 
     def pad(self, tokenizer) -> int:
@@ -90,7 +114,7 @@ class FillMask:
         masking = Masking(whole_words=whole_words)
         return Masker(tokenizer, model.config.vocab_size, masking)
 
-    def held_out(self, batches: list[Batch], masker: Masker | None) -> list[Batch]:
+    def held_out(self, batches: Sequence[Batch], masker: Masker | None) -> list[Batch]:
         """With hidden tokens, the same ones in every run."""
         return [masker.hide(batch, seed=HELD_OUT_SEED) for batch in batches]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workbench.corpora import Batch, Rows
     from workbench.masking import Masker
     from workbench.models import Kind
+    from workbench.progress import Progress
     from workbench.teacher_cache import Teacher
 
 #: Keys that every row of the results has; what does not apply is null.
@@ -44,7 +45,7 @@ class Judged:
     corpus: Any
     tokenizer: Any
     validation: Rows
-    batches: list[Batch]
+    batches: Sequence[Batch]
     teacher_model: Any
     teacher: Teacher | None
     student: Any
@@ -70,8 +71,18 @@ class Task(Protocol):
     def load_corpus(self, config: RunConfig) -> Any:
         """The data that a configuration asks for, with ``notes`` and ``source``."""
 
-    def rows(self, corpus: Any, tokenizer: Any, model: Any, positions: int) -> tuple[Rows, Rows]:
-        """Training and held-out rows of tokens for a model and its like."""
+    def rows(
+        self,
+        corpus: Any,
+        tokenizer: Any,
+        model: Any,
+        positions: int,
+        progress: Progress | None = None,
+    ) -> tuple[Rows, Rows]:
+        """Training and held-out rows of tokens for a model and its like.
+
+        Of a large corpus this takes a while, and whoever is given in ``progress`` is told.
+        """
 
     def pad(self, tokenizer: Any) -> int:
         """Token id that batches are filled up with."""
@@ -79,7 +90,7 @@ class Task(Protocol):
     def masker(self, tokenizer: Any, model: Any, *, whole_words: bool) -> Masker | None:
         """What hides tokens of the training batches; None where none are hidden."""
 
-    def held_out(self, batches: list[Batch], masker: Masker | None) -> list[Batch]:
+    def held_out(self, batches: Sequence[Batch], masker: Masker | None) -> Sequence[Batch]:
         """The held-out batches as they are judged."""
 
     def build(self, shape: Shape, scale: Scale, *, seed: int, tokenizer: Any, like: Any) -> Any:
