@@ -117,8 +117,8 @@ def _space(plan: dict[str, Any]) -> list[tuple[str, str]]:
             f"{in_bytes(memory['peak'])} at most{step}: program {in_bytes(memory['program'])}, "
             f"teacher {in_bytes(memory['teacher'])}, two students with AdamW's moments "
             f"{in_bytes(memory['students'])} and the largest of a step "
-            f"{in_bytes(memory['step'])}, an evaluation {in_bytes(memory['evaluation'])}, a checkpoint's copy "
-            f"{in_bytes(memory['checkpoint'])}; teacher's answers "
+            f"{in_bytes(memory['step'])}, an evaluation {in_bytes(memory['evaluation'])}, "
+            f"a checkpoint's copy {in_bytes(memory['checkpoint'])}; teacher's answers "
             f"{in_bytes(memory['answers'])}; {in_bytes(machine['memory_free'])} free",
         ),
         (
