@@ -87,7 +87,8 @@ def _cost(plan: dict[str, Any]) -> list[tuple[str, str]]:
 def _time(plan: dict[str, Any]) -> list[tuple[str, str]]:
     machine, seconds = plan["machine"], plan["seconds"]
     share = machine["efficiency"]
-    where = f"{machine['threads']} threads" if machine["device"] == "cpu" else machine["device"]
+    threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
+    where = threads if machine["device"] == "cpu" else "one GPU"
     names = ("teacher", "student", "baseline", "loss", "optimisers", "ledger", "evaluations")
     parts = ", ".join(f"{name} {in_time(seconds[name])}" for name in names)
     return [
@@ -115,8 +116,9 @@ def _space(plan: dict[str, Any]) -> list[tuple[str, str]]:
             "memory",
             f"{in_bytes(memory['peak'])} at most{step}: program {in_bytes(memory['program'])}, "
             f"teacher {in_bytes(memory['teacher'])}, two students with AdamW's moments "
-            f"{in_bytes(memory['students'])}, a step {in_bytes(memory['step'])} or a checkpoint's "
-            f"copy {in_bytes(memory['checkpoint'])}, teacher's answers "
+            f"{in_bytes(memory['students'])} and the largest of a step "
+            f"{in_bytes(memory['step'])}, an evaluation {in_bytes(memory['evaluation'])}, "
+            f"a checkpoint's copy {in_bytes(memory['checkpoint'])}; teacher's answers "
             f"{in_bytes(memory['answers'])}; {in_bytes(machine['memory_free'])} free",
         ),
         (

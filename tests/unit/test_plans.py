@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import workbench
-from workbench import catalogue, cli, places, plan_table, plans, rates, recipes, runs
+from workbench import catalogue, cli, places, plan_costs, plan_table, plans, rates, recipes, runs
 from workbench.errors import UsageError, WorkbenchError
 from workbench.rates import Rates
 
@@ -103,7 +103,7 @@ def test_the_disk_is_that_of_a_real_run(quick, tmp_path, name):
     assert found["checkpoint"] == pytest.approx(size(tmp_path / "run" / "checkpoint"), rel=0.01)
     weights = tmp_path / "run" / "student"
     assert found["student"] == pytest.approx(size(weights), rel=0.02)
-    without = found["run"] - plans.FIGURES[recipes.get(name).task]
+    without = found["run"] - plan_costs.FIGURES[recipes.get(name).task]
     assert without == pytest.approx(size(tmp_path / "run"), rel=0.02)
 
 

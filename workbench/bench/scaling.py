@@ -96,7 +96,6 @@ class Pair:
         student: in words.
         student_size: of it.
         load: a step.
-        looks: of the objective, as far as it costs.
     """
 
     recipe: str
