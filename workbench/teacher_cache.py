@@ -79,6 +79,8 @@ class LiveTeacher:
         inner.prepare(model, looks)
         self.device = torch.device(device)
         self.backbone, self.head = models.split_head(model)
+        #: Of a model in shards what it is called through.
+        self._root: Callable | None = None
         self.vocabulary = models.answers(model)
         # Of a BERT all hidden states are kept: a term may compare them, and of a classifier the
         # class logits follow from those of the first token.
@@ -98,6 +100,11 @@ class LiveTeacher:
 
     def signal(self, batch: Batch, scored: Tensor) -> TeacherSignal:
         """See `Teacher.signal`."""
+        if self._root is not None:
+            return self._root(self._answer, batch, scored)
+        return self._answer(batch, scored)
+
+    def _answer(self, batch: Batch, scored: Tensor) -> TeacherSignal:
         if not (self.looks or self.dropout):
             return _signal(self.states(batch), batch, scored, self._head())
         real = batch.real().to(self.device)
@@ -147,7 +154,7 @@ class LiveTeacher:
         from workbench import shards
 
         other = copy.copy(self)
-        other.backbone = shards.backbone(self.backbone, self.device)
+        other.backbone, other._root = shards.backbone(self.backbone, self.device)
         other.head = copy.deepcopy(self.head)
         self.model.to("cpu")
         self.device = torch.device("cpu")
