@@ -26,6 +26,7 @@ if "ipykernel" in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
 
 _EXPORTS = {
     "distill": "workbench.runs",
+    "plan": "workbench.plans",
     "resume": "workbench.runs",
     "read_metrics": "workbench.runs",
     "table": "workbench.tables",

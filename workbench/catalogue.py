@@ -31,6 +31,10 @@ def describe(name: str) -> dict[str, Any]:
             "steps": scale.steps,
             "batch_size": scale.batch_size,
             "learning_rate": scale.learning_rate,
+            "warmup": scale.warmup,
+            "weight_decay": scale.weight_decay,
+            "length": scale.length,
+            "revisions": {"teacher": scale.teacher_revision, "data": scale.data_revision},
         }
     paper = recipe.scale("paper")
     temperatures = {n: v.temperature or recipe.temperature for n, v in recipe.variants.items()}

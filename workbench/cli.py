@@ -25,8 +25,8 @@ Seed = Annotated[int, typer.Option(help="Of the initial weights and the order of
 Data = Annotated[
     str | None,
     typer.Option(
-        help="FASTA, CSV, text or Parquet file, or an id on the hub; for distilbert-pmhc a CSV "
-        "file with the columns peptide, allele, label."
+        help="FASTA, CSV, text or Parquet file, or an id on the hub (ID@REVISION); for "
+        "distilbert-pmhc a CSV file with the columns peptide, allele, label."
     ),
 ]
 WholeWords = Annotated[
@@ -38,7 +38,16 @@ Alleles = Annotated[
 ]
 Column = Annotated[str | None, typer.Option(help="Which column of a table holds the sequences.")]
 TeacherOption = Annotated[
-    str | None, typer.Option(help="Directory or hub id of a model for the recipe's task.")
+    str | None,
+    typer.Option(help="Directory or hub id (ID@REVISION) of a model for the recipe's task."),
+]
+Brief = Annotated[
+    bool,
+    typer.Option(
+        "--brief",
+        help="Measure quality only at the end: no speed, nothing generated, no figures. "
+        "`workbench evaluate DIR` adds them.",
+    ),
 ]
 
 MicroBatch = Annotated[
@@ -133,39 +142,64 @@ def distill(
     ] = None,
     whole_words: WholeWords = False,
     batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
+    length: Annotated[
+        int | None, typer.Option(help="Longest row in tokens, at most the model's positions.")
+    ] = None,
     micro_batch: MicroBatch = None,
     accumulate: Accumulate = None,
     precision: Precision = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps until the peak learning rate; then a linear decay.")
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's, on matrices.")] = None,
     cached: Annotated[
         bool,
         typer.Option("--cache/--no-cache", help="Keep the teacher's answers, or ask each time."),
     ] = True,
     checkpoint_every: Annotated[int | None, typer.Option(help="Steps between checkpoints.")] = None,
+    brief: Brief = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Begin nothing: print parameters, FLOPs, time, memory, disk."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """One full run: train, evaluate, draw, save the student."""
-    from workbench import runs
-
-    results = runs.distill(
-        name, run, variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
+    options = dict(
+        variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
         seed=seed, teacher=teacher, data=data, column=column, alleles=alleles, init=init,
         size=size, match=match, weights=_weights(weight), whole_words=whole_words,
-        batch_size=batch_size, micro_batch=micro_batch, accumulate=accumulate,
-        precision=precision, learning_rate=learning_rate, cached=cached,
-        checkpoint_every=checkpoint_every,
+        batch_size=batch_size, length=length, micro_batch=micro_batch, accumulate=accumulate,
+        precision=precision, learning_rate=learning_rate, warmup=warmup,
+        weight_decay=weight_decay, cached=cached, checkpoint_every=checkpoint_every,
     )  # fmt: skip
-    _print_results(results, as_json)
+    if dry_run:
+        from workbench import plan_table, plans
+
+        planned = plans.plan(name, run, **options)
+        if as_json:
+            _print_json(planned)
+        else:
+            print(plan_table.text(planned))
+        return
+    from workbench import runs
+
+    _print_results(runs.distill(name, run, brief=brief, **options), as_json)
 
 
 @app.command()
 def resume(
-    run: Annotated[Path, typer.Argument(help="A run directory.")], as_json: Json = False
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    brief: Brief = False,
+    as_json: Json = False,
 ) -> None:
     """Go on from the last checkpoint, to the same result as if never stopped."""
     from workbench import runs
 
-    _print_results(runs.resume(run), as_json)
+    _print_results(runs.resume(run, brief=brief), as_json)
 
 
 @app.command()
@@ -369,24 +403,80 @@ def entities(
 
 
 @app.command()
+def push(
+    run: Annotated[Path, typer.Argument(help="Directory of a finished run.")],
+    repository: Annotated[str, typer.Argument(help="On the Hugging Face hub, as OWNER/NAME.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody see a repository that is made now.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Upload a student and its model card to the hub: student/ of the run and nothing else."""
+    from workbench import publishing
+
+    page = publishing.push(run, repository, private=not public)
+    files = [file.name for file in publishing.leaving(run)]
+    if as_json:
+        _print_json({"page": page, "files": files})
+    else:
+        print(f"{len(files)} files of {run / 'student'} are at {page}.")
+
+
+@app.command()
 def bench(
     what: Annotated[
         str,
         typer.Argument(
             help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss, costs, "
-            "sliders, cache, peers, grid or devices."
+            "sliders, cache, streaming, scaling, full-shape, headline, devices, stream, ensemble, "
+            "portable, peers or grid."
         ),
     ] = "step",
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Recipes, for full-shape; all without them.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The speed measurements that the README quotes."""
     from workbench.bench import command
 
-    measured = command.run(what)
+    measured = command.run(what, names=names or ())
     if as_json:
         _print_json(measured)
     else:
         print(command.text(what, measured))
+
+
+@app.command()
+def export(
+    what: Annotated[
+        str,
+        typer.Argument(help="A run directory, or a model: built in, a directory, or on the hub."),
+    ],
+    to: Annotated[str, typer.Option("--to", help="onnx.")] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="Also with weights in int8.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Directory to make; by default onnx in the run, or NAME-onnx here."),
+    ] = None,
+    data: Data = None,
+    column: Column = None,
+    alleles: Alleles = None,
+    as_json: Json = False,
+) -> None:
+    """A student for small devices: runs without torch; checked, judged and measured."""
+    from workbench import portable
+
+    found = portable.export(
+        what, to=to, int8=int8, out=out, data=data, column=column, alleles=alleles
+    )
+    if as_json:
+        _print_json(found)
+    else:
+        from workbench.portable import table
+
+        print(table.text(found))
+        print(f"Everything is in {found['out']}; its README.md shows how to run it.")
 
 
 @app.command()
@@ -426,10 +516,11 @@ def show(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and leave with its status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+    sys.exit(status_of(sys.argv[1:] if arguments is None else arguments))
 
 
-def _run(arguments: list[str]) -> int:
+def status_of(arguments: list[str]) -> int:
+    """Run a command; its exit status."""
     from workbench import processes
 
     try:

@@ -6,13 +6,15 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from workbench import layer_maps, losses, processes, recipes, student_size
+from workbench import hub, layer_maps, losses, processes, recipes, student_size
 from workbench.errors import UsageError, WorkbenchError
 from workbench.precision import PRECISIONS
 
 SEED_LIMIT = 2**32
+#: Tokens that a row needs: two marks and something between them.
+SHORTEST_ROW = 3
 #: Fields that runs of an earlier day do not have, and what they were then.
-_LATER = {"size": "", "micro_batch": None, "precision": "float32"}
+_LATER = {"size": "", "length": None, "micro_batch": None, "precision": "float32"}
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class RunConfig:
         alpha: weight of the hard term.
         steps: optimiser steps.
         seed: of the student's initial weights and of the order of batches.
-        teacher: name, directory or hub id.
-        data: world, file or hub id.
+        teacher: name, directory or hub id, ``ID@REVISION`` for a revision of it.
+        data: world, file or hub id, likewise.
         column: of a table of sequences; None looks for the usual names.
         alleles: table of pseudo-sequences of HLA molecules; None takes the built-in one.
         match: which teacher layers the hidden and attention terms hold the student's layers
@@ -40,6 +42,7 @@ class RunConfig:
         size: of the student instead of the recipe's, as `student_size.parse` reads it; empty
             for the recipe's.
         batch_size: sequences a step, of all processes together.
+        length: longest row, tokens; None for the model's positions.
         micro_batch: most sequences that a process reads at once; the rest of a step is
             accumulated. None for all of its share.
         precision: of reading, see `workbench.precision`.
@@ -71,6 +74,7 @@ class RunConfig:
     init: str
     size: str
     batch_size: int
+    length: int | None
     micro_batch: int | None
     precision: str
     learning_rate: float
@@ -94,7 +98,7 @@ class RunConfig:
             raise UsageError(str(error)) from error
         own = recipe.scale(self.scale)
         layer_maps.check(self.start)
-        if self.teacher == own.teacher_source:
+        if hub.name(self.teacher) == own.teacher_source:
             layer_maps.parse(self.start, own.teacher.layers)
         student_size.resize(own.student, self.size)
         terms = recipe.variant(self.variant).objective.terms()
@@ -131,6 +135,12 @@ class RunConfig:
             raise UsageError(
                 f"learning_rate is {self.learning_rate}; expected a finite number above 0"
             )
+        if self.warmup < 0:
+            raise UsageError(f"warmup is {self.warmup}; expected 0 or more steps")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise UsageError(f"weight_decay is {self.weight_decay}; expected 0 or more")
+        if self.length is not None and self.length < SHORTEST_ROW:
+            raise UsageError(f"length is {self.length}; expected at least {SHORTEST_ROW} tokens")
 
     @property
     def start(self) -> str:
@@ -175,10 +185,13 @@ class RunConfig:
         init: str | None = None,
         size: str | int = "",
         batch_size: int | None = None,
+        length: int | None = None,
         accumulate: int | None = None,
         micro_batch: int | None = None,
         precision: str | None = None,
         learning_rate: float | None = None,
+        warmup: int | None = None,
+        weight_decay: float | None = None,
         train_sequences: int | None = None,
         validation_sequences: int | None = None,
         cached: bool = True,
@@ -195,7 +208,7 @@ class RunConfig:
         recipe = recipes.get(name)
         own, chosen = recipe.scale(scale), recipe.variant(variant)
         steps = own.steps if steps is None else steps
-        data = data or own.data_source
+        data = data or hub.pinned(own.data_source, own.data_revision)
         batch_size = own.batch_size if batch_size is None else batch_size
         if accumulate is not None:
             if micro_batch is not None:
@@ -204,7 +217,7 @@ class RunConfig:
                 raise UsageError(f"accumulate is {accumulate}; expected at least 1")
             micro_batch = -(-batch_size // (accumulate * processes.count()))
         # A number of sequences belongs to the built-in source; a user's file is taken whole.
-        own_train = own.train_sequences if data == own.data_source else None
+        own_train = own.train_sequences if hub.name(data) == own.data_source else None
         return cls(
             recipe=name,
             variant=variant,
@@ -213,7 +226,7 @@ class RunConfig:
             alpha=recipe.alpha if alpha is None else float(alpha),
             steps=steps,
             seed=seed,
-            teacher=teacher or own.teacher_source,
+            teacher=teacher or hub.pinned(own.teacher_source, own.teacher_revision),
             data=data,
             column=column,
             alleles=alleles,
@@ -223,11 +236,12 @@ class RunConfig:
             init=recipe.init if init is None else init,
             size=str(size),
             batch_size=batch_size,
+            length=own.length if length is None else length,
             micro_batch=own.micro_batch if micro_batch is None else micro_batch,
             precision=precision or processes.precision() or own.precision,
             learning_rate=own.learning_rate if learning_rate is None else float(learning_rate),
-            warmup=min(own.warmup, max(1, steps) // 5),
-            weight_decay=own.weight_decay,
+            warmup=min(own.warmup, max(1, steps) // 5) if warmup is None else warmup,
+            weight_decay=own.weight_decay if weight_decay is None else float(weight_decay),
             train_sequences=own_train if train_sequences is None else train_sequences,
             validation_sequences=(
                 own.validation_sequences if validation_sequences is None else validation_sequences

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -46,7 +46,12 @@ LINE_WIDTH = 60
 HELD_OUT = 10
 #: Batches of neighbouring lengths are formed within pools of this many batches.
 POOL = 16
+#: So many rows, about, are shuffled together; all rows of what fits into memory.
+SHUFFLED = 2**22
+#: Numbers of batches that are made Python's own at once.
+LISTED = 2**16
 
+_ORDER = 0x6261746368  # "batch"
 _STANDARD = frozenset(AMINO_ACIDS)
 _RAISE = str.maketrans("", "", " \t\r\n-.")
 
@@ -76,17 +81,35 @@ class Rows:
     """Token ids, one array a block, and how many residues they stand for.
 
     Attributes:
-        tokens: arrays of token ids; the first token of each is context only.
+        tokens: arrays of token ids; the first token of each is context only. Of a large source
+            they are read as they are asked for, see `stored_rows.StoredTokens`.
         residues: letters in all blocks together, for perplexity per residue.
         labels: ``[rows]``, the class of each row, where rows are examples to be classified.
     """
 
-    tokens: list[np.ndarray]
+    tokens: Sequence[np.ndarray]
     residues: int
     labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def batches(self, batch_size: int, pad: int) -> Sequence[Batch]:
+        """See `make_batches`."""
+        lengths = np.array([len(t) for t in self.tokens], dtype=np.int64)
+        order = batch_order(len(self), batch_size, lambda first, last: lengths[first:last])
+        batches: list[Batch] = []
+        first = 0
+        for part in order:
+            for at in range(0, len(part), batch_size):
+                places = part[at : at + batch_size]
+                labels = None if self.labels is None else torch.from_numpy(self.labels[places])
+                batch = padded(
+                    [self.tokens[i] for i in places], pad, len(batches), first, places, labels
+                )
+                batches.append(batch)
+                first += batch.tokens
+        return batches
 
 
 @dataclass(frozen=True)
@@ -132,6 +155,7 @@ def load(
     train_sequences: int | None = None,
     validation_sequences: int = 500,
     column: str | None = None,
+    records: list[str] | None = None,
 ) -> Corpus:
     """Read a source and hold a part of it out.
 
@@ -140,13 +164,14 @@ def load(
         train_sequences: how many to draw from a world; most to take from elsewhere.
         validation_sequences: how many to draw from a world.
         column: which column of a table holds the sequences.
+        records: of the source, where they have been read already.
 
     Raises:
         WorkbenchError: if the source is missing, empty, unreadable or holds no protein.
     """
     if source == PROTEIN_WORLD:
         return _protein_world(train_sequences or 4000, validation_sequences)
-    records = sources.read(source, column, EXPECTED)
+    records = sources.read(source, column, EXPECTED) if records is None else records
     if train_sequences is not None:
         records = records[:train_sequences]
     sequences, notes = clean(records, source)
@@ -177,7 +202,12 @@ def clean(records: list[str], source: str) -> tuple[list[str], list[str]]:
             f"{source} holds no protein sequence ({len(records)} records read); expected "
             f"one-letter amino acids {AMINO_ACIDS}"
         )
-    return sequences, [f"{source}: {seen[what]:,} {what}" for what in sorted(seen)]
+    return sequences, notes_of(source, seen)
+
+
+def notes_of(source: str, seen: Counter[str]) -> list[str]:
+    """What `clean_sequence` counted, in sentences for the user."""
+    return [f"{source}: {seen[what]:,} {what}" for what in sorted(seen)]
 
 
 def clean_sequence(record: str, seen: Counter[str]) -> str:
@@ -334,7 +364,7 @@ def hold_out_rows(
     )
 
 
-def make_batches(rows: Rows, batch_size: int, pad: int) -> list[Batch]:
+def make_batches(rows: Rows, batch_size: int, pad: int) -> Sequence[Batch]:
     """Batches of similar lengths, formed once from the data and not from a run's seed.
 
     A run's seed decides the order in which batches come, never what is in them: so
@@ -346,29 +376,59 @@ def make_batches(rows: Rows, batch_size: int, pad: int) -> list[Batch]:
         batch_size: rows a batch; the last may have fewer.
         pad: token id to fill up with.
     """
-    order = np.random.default_rng(0x6261746368).permutation(len(rows))
-    batches: list[Batch] = []
-    first = 0
-    for start in range(0, len(order), POOL * batch_size):
-        pool = order[start : start + POOL * batch_size]
-        pool = pool[np.argsort([len(rows.tokens[i]) for i in pool], kind="stable")]
-        for at in range(0, len(pool), batch_size):
-            places = pool[at : at + batch_size]
-            members = [rows.tokens[i] for i in places]
-            lengths = torch.tensor([len(m) for m in members])
-            ids = torch.full((len(members), int(lengths.max())), pad)
-            for row, member in enumerate(members):
-                ids[row, : len(member)] = torch.from_numpy(member)
-            tokens = int(lengths.sum())
-            labels = None if rows.labels is None else torch.from_numpy(rows.labels[places])
-            batches.append(Batch(len(batches), ids, lengths, first, tokens, labels, places))
-            first += tokens
-    return batches
+    return rows.batches(batch_size, pad)
+
+
+def batch_order(
+    count: int, batch_size: int, lengths_of: Callable[[int, int], np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Numbers of rows in the order of their batches, in parts of whole batches.
+
+    Rows are shuffled, and sorted by length within pools of `POOL` batches. More than `SHUFFLED`
+    are shuffled within stretches of about as many, so that no table of all rows is needed.
+
+    Args:
+        count: of rows.
+        batch_size: rows a batch.
+        lengths_of: tokens of the rows from the first number up to the second.
+    """
+    pool = POOL * batch_size
+    stretch = max(1, SHUFFLED // pool) * pool
+    for number, first in enumerate(range(0, count, stretch)):
+        last = min(first + stretch, count)
+        seed = [_ORDER, number] if number else _ORDER
+        order = np.random.default_rng(seed).permutation(last - first)
+        lengths = lengths_of(first, last)[order]
+        whole = len(order) // pool * pool
+        for start, end, width in ((0, whole, pool), (whole, len(order), len(order) - whole)):
+            if start < end:
+                within = lengths[start:end].reshape(-1, width).argsort(axis=1, kind="stable")
+                part = np.take_along_axis(order[start:end].reshape(-1, width), within, axis=1)
+                yield first + part.ravel()
+
+
+def padded(
+    members: Sequence[np.ndarray],
+    pad: int,
+    index: int,
+    first_token: int,
+    places: np.ndarray,
+    labels: Tensor | None = None,
+) -> Batch:
+    """One batch of rows of tokens; see `Batch` for what the arguments are."""
+    lengths = torch.tensor([len(m) for m in members])
+    ids = torch.full((len(members), int(lengths.max())), pad)
+    for row, member in enumerate(members):
+        ids[row, : len(member)] = torch.from_numpy(member)
+    return Batch(index, ids, lengths, first_token, int(lengths.sum()), labels, places)
 
 
 def endless_order(count: int, seed: int) -> Iterator[int]:
     """Indices 0 … count−1 over and over, each time in a new order drawn from ``seed``."""
     epoch = 0
     while True:
-        yield from np.random.default_rng([seed, epoch, 0x6F72646572]).permutation(count).tolist()
+        order = np.random.default_rng([seed, epoch, 0x6F72646572]).permutation(count)
+        # In parts: as a list of Python's numbers a hundred million would take some gigabytes.
+        for start in range(0, count, LISTED):
+            yield from order[start : start + LISTED].tolist()
         epoch += 1

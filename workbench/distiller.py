@@ -13,7 +13,17 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from workbench import allocator, inner, losses, metrics, models, parts, precision, processes
+from workbench import (
+    allocator,
+    inner,
+    large_vocabulary,
+    losses,
+    metrics,
+    models,
+    parts,
+    precision,
+    processes,
+)
 from workbench.corpora import Batch
 from workbench.errors import NonFiniteLoss
 from workbench.inner import Matcher
@@ -194,10 +204,10 @@ class Distiller:
         self._cut.train()
         values: dict[str, Tensor] = {}
         for part, counted in self._parts(batches):
-            terms = self._with_weights(self._terms, part, counts)
+            total, terms = self._with_weights(self._loss, part, counts)
             if not counted:
+                total = 0.0 * total
                 terms = {name: 0.0 * value for name, value in terms.items()}
-            total = self.objective.total(terms, self.alpha)
             total.backward()
             for name, value in (*terms.items(), ("total", total)):
                 held = value.detach()
@@ -223,7 +233,7 @@ class Distiller:
         batch = self._parts([batch])[0][0]
         counts = self.objective.counts([batch])
         if self.objective.compares_states or self.objective.looks_inside:
-            terms = self._terms(batch, counts)
+            _, terms = self._loss(batch, counts, apart=True)
             own = list(self.student.parameters())
             return self.objective.ledger_by_parameters(terms, own, self.alpha)
         scored, labels = self.objective.rows(batch)
@@ -337,7 +347,7 @@ class Distiller:
         share = self.team.rank, self.team.count, self.micro_batch
         return [part for batch in batches for part in parts.of_process(batch, *share)]
 
-    def _with_weights(self, work: Callable, *arguments) -> dict[str, Tensor]:
+    def _with_weights(self, work: Callable, *arguments) -> tuple[Tensor, dict[str, Tensor]]:
         """Call what needs the student's weights; of one in shards, while they are there."""
         return (self._learner or _call)(work, *arguments)
 
@@ -379,31 +389,52 @@ class Distiller:
             return None
         with precision.reading(self.precision, self.device):
             signal = self.teacher.signal(batch, scored)
-        return precision.signal(signal, self.precision, self.device)
+        return precision.signal(signal, self.precision)
 
-    def _terms(self, batch: Batch, counts: Counts) -> dict[str, Tensor]:
+    def _loss(
+        self, batch: Batch, counts: Counts, *, apart: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted sum of all terms, differentiable, and each term's value.
+
+        ``apart`` makes every term differentiable by itself; at a large vocabulary that costs more.
+        """
         scored, labels = self.objective.rows(batch)
         hidden, seen = self._read(batch)
         compares = self.teacher is not None and self.objective.compares_states
         signal = self._asked(batch, scored)
-        values = self.objective.values(
-            hidden[scored.to(self.device)],
-            precision.head(self.head, self.precision, self.device),
-            labels.to(self.device),
-            signal,
-            temperature=self.temperature,
-            counts=counts,
-            vocabulary=self.vocabulary,
-            states=hidden[batch.real().to(self.device)] if compares else None,
-        )
+        rows, labels = hidden[scored.to(self.device)], labels.to(self.device)
+        options = {
+            "temperature": self.temperature,
+            "counts": counts,
+            "vocabulary": self.vocabulary,
+            "states": hidden[batch.real().to(self.device)] if compares else None,
+        }
+        together = None
+        if not apart:
+            with precision.reading(self.precision, self.device):
+                together = large_vocabulary.loss(
+                    self.objective, rows, self.head, labels, signal, alpha=self.alpha, **options
+                )
+        if together is None:
+            head = precision.head(self.head, self.precision, self.device)
+            signal = precision.answering(signal, self.precision, self.device)
+            values = self.objective.values(rows, head, labels, signal, **options)
+        else:
+            values = together.values
         if seen is not None:
             if signal.seen is None:
                 raise ValueError("the teacher does not say what it holds inside")
             values.update(self.matcher(seen, signal.seen, counts))
-        return values
+        if together is None:
+            return self.objective.total(values, self.alpha), values
+        weights, total = self.objective.weights(self.alpha), together.weighted
+        for name, value in values.items():
+            if name not in large_vocabulary.ANSWERS:
+                total = total + weights[name] * value
+        return total, values
 
 
-def _call(work: Callable, *arguments) -> dict[str, Tensor]:
+def _call(work: Callable, *arguments) -> tuple[Tensor, dict[str, Tensor]]:
     return work(*arguments)
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from workbench import evaluation, models, storage, tables, tasks
+import torch
+
+from workbench import classifiers, events, machine, model_card, models, storage
+from workbench.config import RunConfig
+from workbench.publishing import push as push
+from workbench.run_directory import RunDirectory
 from workbench.workshop import Workshop
 
 
@@ -34,8 +40,8 @@ def save_model(path: Path, model, tokenizer) -> None:
     temporary = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
         with models.quiet_transformers():
+            _ready(model, tokenizer).save_pretrained(temporary)
             model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
@@ -45,29 +51,59 @@ def save_model(path: Path, model, tokenizer) -> None:
         raise storage.disk_error(error, path, "the model") from error
 
 
-def write_card(path: Path, results: dict[str, Any], formula: str) -> None:
-    """Write the model card of a distilled student: what it is, how it was made, what it scored."""
-    task = tasks.of(results["recipe"])
-    lines = [
-        "---",
-        "library_name: transformers",
-        f"pipeline_tag: {task.name}",
-        f"tags: [{', '.join(task.tags)}]",
-        "---",
-        "",
-        f"# Student of {results['recipe']} ({results['variant']})",
-        "",
-        f"Trained for {results['steps']} steps with seed {results['seed']}:",
-        "",
-        f"    {formula}",
-        "",
-        "Held-out figures, printed by `workbench distill`:",
-        "",
-        "```",
-        tables.table(results),
-        "```",
-        "",
-    ]
-    if results["teacher"]["latency_ms"]:
-        lines += [f"Against its teacher: {evaluation.speed_words(results)}.", ""]
-    storage.write_bytes(path / "README.md", "\n".join(lines).encode())
+def write_card(
+    directory: RunDirectory,
+    config: RunConfig,
+    shop: Workshop,
+    results: dict[str, Any],
+    formula: str,
+) -> None:
+    """Write the model card of a finished run beside its student; see `workbench.model_card`.
+
+    Args:
+        directory: of the run; says with which versions it was made and what was changed by hand.
+        config: of the run.
+        shop: with its data and its student.
+        results: contents of ``results.json``.
+        formula: the loss with its numbers.
+
+    Raises:
+        WorkbenchError: if the disk refuses.
+    """
+    student = shop.student.accelerator.unwrap_model(shop.student.student)
+    made = model_card.Made(
+        config=config,
+        results=results,
+        formula=formula,
+        trained_on=len(shop.train),
+        held_out=len(shop.validation),
+        tokenizer=shop.tokenizer,
+        positions=getattr(student.config, "max_position_embeddings", None),
+        versions=storage.read_json(directory.config)["versions"],
+        machine=f"{machine.name()}, {torch.get_num_threads()} in use",
+        changes=events.effective(events.read(directory.events)),
+    )
+    storage.write_bytes(directory.student / "README.md", model_card.text(made).encode())
+
+
+def _ready(model, tokenizer) -> Any:
+    """Let `pipeline` do the right thing without being told; the tokenizer to save.
+
+    A pipeline would write up to 256 new tokens, beyond the positions of a small model, at a
+    temperature of 0.7, and call two classes LABEL_0 and LABEL_1.
+    """
+    # Not every architecture has a table of positions; where there is none, there is no end.
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if model.can_generate():
+        own = model.generation_config
+        own.do_sample, own.temperature, own.top_k = True, 1.0, 0
+        if positions:
+            own.max_length = positions
+    if models.is_classifier(model) and model.config.num_labels == len(classifiers.CLASSES):
+        model.config.id2label = dict(enumerate(classifiers.CLASSES))
+        model.config.label2id = {name: i for i, name in enumerate(classifiers.CLASSES)}
+    # The same tokenizer may serve a model with more positions.
+    ready = copy.deepcopy(tokenizer)
+    if positions:
+        ready.model_max_length = min(ready.model_max_length, positions)
+    return ready

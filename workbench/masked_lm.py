@@ -121,10 +121,8 @@ def word_pieces(texts: Sequence[str], *, size: int) -> PreTrainedTokenizerBase:
         texts: to learn from.
         size: most pieces.
     """
-    from tokenizers import processors
     from tokenizers.models import WordPiece
     from tokenizers.trainers import WordPieceTrainer
-    from transformers import PreTrainedTokenizerFast
 
     letters = string.ascii_letters + string.digits + string.punctuation + GREEK
     seen = sorted({letter for text in texts for letter in text if not letter.isspace()})
@@ -141,7 +139,16 @@ def word_pieces(texts: Sequence[str], *, size: int) -> PreTrainedTokenizerBase:
     )
     tokenizer.train_from_iterator(texts, trainer)
     # Made anew, so that only special tokens are special.
-    tokenizer = _bare(WordPiece(tokenizer.get_vocab(), unk_token="[UNK]"))
+    return tokenizer_of(tokenizer.get_vocab())
+
+
+def tokenizer_of(pieces: dict[str, int]) -> PreTrainedTokenizerBase:
+    """A cased tokenizer of word pieces with their numbers; the first ones are `SPECIAL`."""
+    from tokenizers import processors
+    from tokenizers.models import WordPiece
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = _bare(WordPiece(pieces, unk_token="[UNK]"))
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",

@@ -198,6 +198,6 @@ class Stream:
             pool += 1
 
 
-def _round_and_round(batches: list[Batch], masker: Masker, seed: int) -> Iterator[Batch]:
+def _round_and_round(batches: Sequence[Batch], masker: Masker, seed: int) -> Iterator[Batch]:
     for draw, index in enumerate(corpora.endless_order(len(batches), seed)):
         yield masker.mask(batches[index], seed=seed, draw=draw)

@@ -92,13 +92,15 @@ def oracle_quality(
     ids = word_ids(tokenizer, world)
     if ids is None:
         return None
-    tally = Tally()
+    tally = Tally(len(sentences))
     for batch in batches:
         truth = oracle_targets(
             batch, [sentences[i] for i in batch.members], ids, len(tokenizer),
             tokenizer.mask_token_id,
         )  # fmt: skip
-        tally.add(truth.double().clamp_min(IMPOSSIBLE).log(), batch.labels)
+        members = batch.members[batch.masked.nonzero()[:, 0].numpy()]
+        log_truth = truth.double().clamp_min(IMPOSSIBLE).log()
+        tally.add(log_truth, batch.labels, members=members)
     return tally.quality(None)
 
 
@@ -120,9 +122,7 @@ def answer(model, tokenizer, sentence: str | Sequence[str]) -> list[dict[str, fl
     text = sentence if isinstance(sentence, str) else " ".join(sentence)
     if MASK not in text:
         raise UsageError(f"no word is hidden in {text!r}; write {MASK} where one is")
-    inputs = tokenizer(
-        text.replace(MASK, tokenizer.mask_token), return_tensors="pt", verbose=False
-    )
+    inputs = tokenizer(text.replace(MASK, tokenizer.mask_token), return_tensors="pt", verbose=False)
     tokens = inputs["input_ids"].shape[1]
     if tokens > model.config.max_position_embeddings:
         raise UsageError(

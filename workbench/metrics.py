@@ -13,6 +13,7 @@ from torch import Tensor
 from workbench import models
 from workbench.corpora import Batch, clean_sequence
 from workbench.objective import Objective, Scored
+from workbench.row_bootstrap import RowSums
 from workbench.similarity import layer_similarity as layer_similarity
 from workbench.similarity import linear_cka as linear_cka
 from workbench.teacher_cache import Teacher
@@ -42,6 +43,8 @@ class Quality:
         tokens: scored tokens.
         top1: share of tokens that the model puts first.
         top5: share of tokens among the five that the model puts first.
+        intervals: 95 % bootstrap intervals over rows, ``[low, high]`` by name, of perplexity,
+            fidelity and shares; None if not asked for, or with fewer than two rows.
     """
 
     negative_log_likelihood: float
@@ -53,6 +56,7 @@ class Quality:
     tokens: int
     top1: float | None = None
     top5: float | None = None
+    intervals: dict[str, list[float]] | None = None
 
 
 @torch.no_grad()
@@ -63,6 +67,7 @@ def evaluate(
     *,
     teacher: Teacher | None = None,
     scores: Scored = "next-token",
+    intervals: bool = False,
 ) -> Quality:
     """Score held-out batches with a language model.
 
@@ -72,14 +77,16 @@ def evaluate(
         residues: letters that the batches stand for; None leaves out what is per residue.
         teacher: adds fidelity to it.
         scores: every next token, or the hidden ones.
+        intervals: add them, see `Quality`; the batches know their rows.
     """
     backbone, head = models.split_head(model)
     device = next(model.parameters()).device
     rows_at_once = max(1, EVALUATION_NUMBERS // model.config.vocab_size)
     objective = Objective(scores=scores)
-    tally = Tally()
+    tally = Tally(sum(len(batch.lengths) for batch in batches) if intervals else 0)
     for batch in batches:
         scored, labels = objective.rows(batch)
+        members = batch.members[scored.nonzero()[:, 0].numpy()] if intervals else None
         hidden = models.last_hidden(backbone, batch.input_ids.to(device), batch.real().to(device))
         hidden, labels = hidden[scored.to(device)], labels.to(device)
         signal = teacher.signal(batch, scored) if teacher else None
@@ -89,25 +96,38 @@ def evaluate(
                 head(hidden[rows]).float(),
                 labels[rows],
                 signal.logits(rows).to(device) if signal else None,
+                members[rows] if intervals else None,
             )
     return tally.quality(residues)
 
 
 class Tally:
-    """Adds up what is measured, part by part."""
+    """Adds up what is measured, part by part.
 
-    def __init__(self) -> None:
+    Args:
+        rows: of the held-out data, for intervals; 0 for none.
+    """
+
+    def __init__(self, rows: int = 0) -> None:
+        self._by_row = RowSums(rows) if rows else None
         self.nll = self.kl = 0.0
         self.agreed = self.first = self.fifth = self.tokens = self.compared = 0
         self.bins = np.zeros((3, CALIBRATION_BINS))
 
-    def add(self, logits: Tensor, labels: Tensor, teacher: Tensor | None = None) -> None:
-        """Count some rows.
+    def add(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        teacher: Tensor | None = None,
+        members: np.ndarray | None = None,
+    ) -> None:
+        """Count some tokens.
 
         Args:
-            logits: ``[rows, vocabulary]``; log-probabilities will do.
-            labels: ``[rows]``.
-            teacher: ``[rows, vocabulary]``, the teacher's logits.
+            logits: ``[tokens, vocabulary]``; log-probabilities will do.
+            labels: ``[tokens]``.
+            teacher: ``[tokens, vocabulary]``, the teacher's logits.
+            members: ``[tokens]``, the row of each token, for intervals.
         """
         log_q = torch.log_softmax(logits, dim=-1)
         own = log_q.gather(1, labels[:, None])
@@ -116,15 +136,22 @@ class Tally:
         right = guess == labels
         self.first += int(right.sum())
         # Rank of the label, ties in its favour.
-        self.fifth += int(((log_q > own).sum(-1) < TOP).sum())
+        near = (log_q > own).sum(-1) < TOP
+        self.fifth += int(near.sum())
         _fill_bins(self.bins, confidence, right)
         self.tokens += len(labels)
+        found = {"negative_log_likelihood": -own[:, 0], "top1": right, "top5": near}
         if teacher is not None:
             log_p = torch.log_softmax(teacher, dim=-1)
             p = torch.softmax(teacher, dim=-1)
-            self.kl += float((p * (log_p - log_q)).sum(-1).double().sum())
-            self.agreed += int((log_p.argmax(dim=-1) == guess).sum())
+            kl, agreed = (p * (log_p - log_q)).sum(-1), log_p.argmax(dim=-1) == guess
+            self.kl += float(kl.double().sum())
+            self.agreed += int(agreed.sum())
             self.compared += len(labels)
+            found |= {"kl_to_teacher": kl, "agreement": agreed}
+        if self._by_row is not None:
+            numbers = {name: value.double().cpu().numpy() for name, value in found.items()}
+            self._by_row.add(members, **numbers)
 
     def quality(self, residues: int | None) -> Quality:
         """All that was counted, as means."""
@@ -139,6 +166,7 @@ class Tally:
             tokens=tokens,
             top1=self.first / tokens,
             top5=self.fifth / tokens,
+            intervals=None if self._by_row is None else self._by_row.intervals(),
         )
 
 
@@ -150,10 +178,14 @@ def oracle_quality(sequences: Sequence[str]) -> Quality:
     tokens = 0
     bins = np.zeros((3, CALIBRATION_BINS))
     world = proteins.default_world()
-    for sequence, rows in zip(sequences, world.oracle_batch(sequences), strict=True):
+    by_row = RowSums(len(sequences))
+    answers = world.oracle_batch(sequences)
+    for number, (sequence, rows) in enumerate(zip(sequences, answers, strict=True)):
         symbols = np.append(proteins.encode(sequence), proteins.END)
-        nll -= np.log(rows[np.arange(len(rows)), symbols]).sum()
+        own = np.log(rows[np.arange(len(rows)), symbols])
+        nll -= own.sum()
         tokens += len(rows)
+        by_row.add(np.full(len(rows), number), negative_log_likelihood=-own)
         _fill_bins(bins, torch.from_numpy(rows.max(1)), torch.from_numpy(rows.argmax(1) == symbols))
     residues = sum(len(s) for s in sequences)
     return Quality(
@@ -164,6 +196,7 @@ def oracle_quality(sequences: Sequence[str]) -> Quality:
         kl_to_teacher=None,
         agreement=None,
         tokens=tokens,
+        intervals=by_row.intervals(),
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from workbench import hub
 from workbench.errors import WorkbenchError
 from workbench.initialisation import Initialisation as Initialisation
 from workbench.initialisation import initialise as initialise
@@ -207,10 +208,10 @@ def resolve_model(source: str | Path) -> Path | str:
     if Path(source).exists():
         return Path(source)
     text = str(source)
-    if text.startswith((".", "/", "~")) or text.count("/") != 1:
+    if hub.split(text) is None:
         raise WorkbenchError(
             f"there is no model directory {text}; expected a directory with config.json and "
-            "*.safetensors, or an id on the hub such as nferruz/ProtGPT2"
+            "*.safetensors, or an id on the hub such as nferruz/ProtGPT2, or ID@REVISION"
         )
     return text
 
@@ -236,12 +237,27 @@ def load_pretrained(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer from a directory or the hub, from safetensors only.
 
+    Without network a hub id is looked for in the hub client's own cache.
+
     Raises:
         WorkbenchError: if there are no weights, only pickles, or a model of another kind.
     """
     if isinstance(place, Path):
         _check_directory(place, kind)
-    return _from_pretrained(place, kind)
+        return _from_pretrained(place, kind, str(place))
+    at = hub.locate(place)
+    if at.reached:
+        return _from_pretrained(at.name, kind, place, revision=hub.weights_revision(at))
+    if at.snapshot is None:
+        raise WorkbenchError(
+            f"the hub's cache names commit {at.commit[:12]} of {place} but does not hold it, and "
+            f"the hub cannot be reached; download it where there is a network (hf download "
+            f"{at.name} --revision {at.commit})"
+        )
+    _check_directory(at.snapshot, kind)
+    model, tokenizer = _from_pretrained(at.snapshot, kind, place)
+    model.config._commit_hash = at.commit
+    return model, tokenizer
 
 
 def architectures(path: Path) -> list[str]:
@@ -286,26 +302,28 @@ def _check_directory(path: Path, kind: Kind) -> None:
         )
 
 
-def _from_pretrained(place: Path | str, kind: Kind):
+def _from_pretrained(place: Path | str, kind: Kind, given: str, **options):
     import transformers
 
-    hub = not isinstance(place, Path)
-    what = f"the model {place}"
+    what = f"the model {given}"
     try:
         with quiet_transformers():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                place, trust_remote_code=False, **options
+            )
             model, report = getattr(transformers, kind.auto_class).from_pretrained(
                 place,
                 use_safetensors=True,
                 trust_remote_code=False,
                 dtype=torch.float32,
                 output_loading_info=True,
+                **options,
             )
     except Exception as error:
         # Whatever the loaders raise (OSError, ValueError, SafetensorError, RuntimeError for
         # shapes that differ) is about what the user gave; the line says which of it.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        if hub:
+        if not isinstance(place, Path):
             raise WorkbenchError(
                 f"cannot load {what} from the hub ({reason}); without network, download it once "
                 f"where there is one (hf download {place}) and give the directory with "
@@ -348,10 +366,16 @@ def last_hidden(backbone: nn.Module, input_ids: Tensor, real: Tensor) -> Tensor:
         real: ``[batch, length]``, True where a token is not padding. A causal model needs no
             mask: no real token comes after padding.
     """
-    if getattr(backbone.config, "model_type", "") in _CAUSAL_TYPES:
+    if ignores_padding(backbone):
         # No cache of keys and values: it serves generation, and here only copies them.
         return backbone(input_ids=input_ids, use_cache=False).last_hidden_state
     return backbone(input_ids=input_ids, attention_mask=real.long()).last_hidden_state
+
+
+def ignores_padding(model: PreTrainedModel) -> bool:
+    """Whether a model needs no mask where rows are padded on the right: no real token sees it."""
+    causal = getattr(model.config, "model_type", "") in _CAUSAL_TYPES
+    return causal and not is_classifier(model)
 
 
 def split_head(model: PreTrainedModel) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
@@ -407,6 +431,24 @@ def masked_head(model: PreTrainedModel) -> nn.Module:
         f"{type(model).__name__} is not built as a BERT; expected a BertForMaskedLM, which has "
         "its head in `cls`"
     )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which weights a model has.
+
+    Attributes:
+        commit: of the hub that it was loaded from; None for a directory.
+        fingerprint: of `fingerprint`.
+    """
+
+    commit: str | None
+    fingerprint: str
+
+
+def origin(model: PreTrainedModel) -> Origin:
+    """Where a loaded model's weights come from, and what they are."""
+    return Origin(getattr(model.config, "_commit_hash", None), fingerprint(model))
 
 
 def fingerprint(model: nn.Module) -> str:

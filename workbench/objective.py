@@ -6,7 +6,8 @@ term: whether labels are shifted, the direction, the factor T², the reduction.
 
 The vocabulary is where the memory goes, so rows are scored before the head is
 applied, and where ``[rows, vocabulary]`` would not fit it is made a chunk at a
-time and made again in the backward pass. Value and gradient are the same.
+time and made again in the backward pass. Value and gradient are the same. A step
+at a large vocabulary goes a shorter way, see `workbench.large_vocabulary`.
 """
 
 from __future__ import annotations
@@ -351,7 +352,7 @@ class Objective:
             for name, value in zip(self.terms(), parts, strict=False):
                 totals[name] = totals[name] + value if name in totals else value
         if teacher is not None and self.compares_states:
-            totals["cosine"] = self._hidden_cosine(states, teacher.states, counts)
+            totals["cosine"] = self.hidden_cosine(states, teacher.states, counts)
         return totals
 
     def total(self, values: dict[str, Tensor], alpha: float) -> Tensor:
@@ -453,9 +454,10 @@ class Objective:
             return losses.soft_cross_entropy(logits, teacher_logits, temperature)
         return losses.soft_divergence(logits, teacher_logits, temperature, self.soft.direction)
 
-    def _hidden_cosine(
+    def hidden_cosine(
         self, states: Tensor | None, teacher_states: Tensor | None, counts: Counts
     ) -> Tensor:
+        """Mean of 1 − cos between last hidden states, ``[tokens, width]`` each, a scalar."""
         if states is None or teacher_states is None:
             raise ValueError("the cosine term needs the hidden states of teacher and student")
         self.check_widths(states.shape[-1], teacher_states.shape[-1])

@@ -46,16 +46,24 @@ def head(own: Head | None, precision: str, device: torch.device) -> Head | None:
     return cast
 
 
-def signal(given: TeacherSignal, precision: str, device: torch.device) -> TeacherSignal:
-    """What a teacher said, ready for the losses; its head still reads in that precision."""
+def signal(given: TeacherSignal, precision: str) -> TeacherSignal:
+    """What a teacher said, ready for the losses; its head is as it was, see `answering`."""
     if precision == "float32":
         return given
     return replace(
         given,
-        head=head(given.head, precision, device),
         states=None if given.states is None else full(given.states),
         seen=None if given.seen is None else seen(given.seen),
     )
+
+
+def answering(
+    given: TeacherSignal | None, precision: str, device: torch.device
+) -> TeacherSignal | None:
+    """What a teacher said, whose head reads in that precision."""
+    if given is None or precision == "float32":
+        return given
+    return replace(given, head=head(given.head, precision, device))
 
 
 def full(value: Tensor) -> Tensor:

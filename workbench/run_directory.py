@@ -15,14 +15,17 @@ import json
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from workbench import storage
+from workbench import hub, storage
 from workbench.config import RunConfig
 from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.models import Origin
 
 FORMAT = "workbench run 1"
 CHECKPOINT = "checkpoint/last.safetensors"
@@ -91,15 +94,67 @@ def load_config(directory: RunDirectory) -> RunConfig:
     return RunConfig.from_json(content["run"])
 
 
-def described(config: RunConfig, scheduled: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+def described(
+    config: RunConfig,
+    scheduled: Sequence[dict[str, Any]] = (),
+    origin: Origin | None = None,
+) -> dict[str, Any]:
     """What config.json of a new run holds.
 
     Args:
         config: of the run.
         scheduled: changes that it will make on the way, as in events.jsonl.
+        origin: which weights its teacher has.
     """
     content = {"format": FORMAT, "run": config.to_json(), "versions": versions()}
+    if origin is not None:
+        content["teacher"] = {"source": config.teacher, **asdict(origin)}
+        content["data"] = {"source": config.data, "commit": _data_commit(config.data)}
     return {**content, "scheduled": list(scheduled)} if scheduled else content
+
+
+def check_teacher(directory: RunDirectory, origin: Origin) -> None:
+    """Raise WorkbenchError if a run's teacher has other weights than when the run began."""
+    known = storage.read_json(directory.config).get("teacher")
+    if known is None or known["fingerprint"] == origin.fingerprint:
+        return
+    then, now = (
+        f"SHA-256 {print_[:12]}…" + (f", commit {commit[:12]}" if commit else "")
+        for print_, commit in (
+            (known["fingerprint"], known["commit"]), (origin.fingerprint, origin.commit),
+        )
+    )  # fmt: skip
+    advice = (
+        f"hf download {hub.name(known['source'])} --revision {known['commit']} brings them back"
+        if known["commit"]
+        else "put them back, or begin a new run"
+    )
+    raise WorkbenchError(
+        f"the teacher {known['source']} of {directory.path} has other weights than when the run "
+        f"began ({then}; now {now}); {advice}"
+    )
+
+
+def as_begun(directory: RunDirectory, config: RunConfig) -> RunConfig:
+    """A run's configuration with the teacher at the commit that it began with.
+
+    That is what `main` was then; only where the hub's cache still holds its weights, because a
+    copy that the hub has converted is found by the name of the branch only.
+    """
+    known = storage.read_json(directory.config).get("teacher") or {}
+    found = None if Path(config.teacher).exists() else hub.split(config.teacher)
+    if not known.get("commit") or found is None or found[1] != hub.MAIN:
+        return config
+    if not hub.holds_weights(found[0], known["commit"]):
+        return config
+    return replace(config, teacher=hub.pinned(found[0], known["commit"]))
+
+
+def _data_commit(source: str) -> str | None:
+    """Of a data set on the hub; None for a file or a world."""
+    if Path(source).exists() or hub.split(source) is None:
+        return None
+    return hub.locate(source, "dataset").commit
 
 
 def is_run(path: str | Path) -> bool:

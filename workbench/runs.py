@@ -16,7 +16,9 @@ from workbench.processes import ProcessLost
 from workbench.progress import Progress, Silent, for_here
 from workbench.run_directory import (
     RunDirectory,
+    as_begun,
     check_free,
+    check_teacher,
     described,
     is_run,
     load_config,
@@ -95,7 +97,7 @@ def _distill(
         shop = workshop.prepare(config, progress)
         plan = [event.to_json() for event in scheduled]
         if team.main:
-            storage.write_json(directory.config, described(config, plan))
+            storage.write_json(directory.config, described(config, plan, shop.origin))
         _share(shop, config, baselines, should_stop, directory)
         session = Session(
             directory, config, shop, progress, on_metrics=on_metrics, scheduled=scheduled,
@@ -129,7 +131,8 @@ def resume(
     team.wait()
     progress, on_metrics = _heard(team, progress), on_metrics if team.main else None
     with lock(directory) if team.main else nullcontext(), _closing(progress):
-        shop = workshop.prepare(config, progress)
+        shop = workshop.prepare(as_begun(directory, config), progress)
+        check_teacher(directory, shop.origin)
         _share(shop, config, baselines, should_stop, directory)
         session = Session(directory, config, shop, progress, on_metrics=on_metrics, brief=brief)
         session.restore()
@@ -166,8 +169,9 @@ def replay(
     check_free(directory)
     progress = progress or for_here()
     with new_directory(directory), _closing(progress):
-        shop = workshop.prepare(config, progress)
-        storage.write_json(directory.config, described(config))
+        shop = workshop.prepare(as_begun(source, config), progress)
+        check_teacher(source, shop.origin)
+        storage.write_json(directory.config, described(config, origin=shop.origin))
         session = Session(directory, config, shop, progress, scheduled=happened)
         session.begin()
         progress.stage("repeating the run")
@@ -207,7 +211,8 @@ def open_finished(directory: RunDirectory, progress: Progress) -> tuple[RunConfi
         WorkbenchError: if the run has no final checkpoint yet.
     """
     config = load_config(directory)
-    shop = workshop.prepare(config, progress)
+    shop = workshop.prepare(as_begun(directory, config), progress)
+    check_teacher(directory, shop.origin)
     checkpoints.restore(directory, shop)
     ended = any(e.name == END for e in hand.effective(hand.read(directory.events)))
     if shop.student.step_number < config.steps and not ended:

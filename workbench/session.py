@@ -84,7 +84,6 @@ class Session:
         self._team = processes.join()
         self._task = tasks.of(config.recipe)
         self._headline = self._task.headline
-        self._fingerprint = models.fingerprint(shop.teacher_model)
         self._keeps = keeps
         self._brief = brief
         self._kept: dict[int, tuple[Snapshot, Snapshot]] = {}
@@ -258,7 +257,7 @@ class Session:
             WorkbenchError: if the teacher is not what it was, or the disk is in the way.
         """
         self._gather()
-        if models.fingerprint(self.shop.teacher_model) != self._fingerprint:
+        if models.fingerprint(self.shop.teacher_model) != self.shop.origin.fingerprint:
             raise WorkbenchError("the teacher's weights changed during the run; it is not valid")
         if not self._team.main:
             return json.loads(self._team.tell(""))
@@ -472,7 +471,7 @@ def finish(
     formula = shop.student.objective.formula(config.temperature, config.alpha)
     if not brief:
         _draw(directory, lines, results, formula, progress)
-    export.write_card(directory.student, results, formula)
+    export.write_card(directory, config, shop, results, formula)
     storage.write_json(directory.results, results)
     return results
 

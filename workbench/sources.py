@@ -6,19 +6,20 @@ What a record means, and what is done with it, is decided by who asks.
 from __future__ import annotations
 
 import csv
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench import hub
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_FASTA = {".fasta", ".fa", ".faa", ".fas"}
+#: Endings of FASTA files.
+FASTA = {".fasta", ".fa", ".faa", ".fas"}
 
 
 @dataclass(frozen=True)
@@ -58,25 +59,18 @@ def read(source: str, column: str | None, expected: Expected) -> list[str]:
     """
     path = Path(source).expanduser()
     if not path.exists():
-        if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and not source.startswith("."):
-            suffix = path.suffix.lower()
-            if suffix not in _FASTA | {".csv", ".tsv", ".txt", ".parquet"}:
-                return _read_hub(source, column, expected)
-        raise WorkbenchError(
-            f"there is no file {source}; expected a {expected.formats} file, "
-            f"{expected.world}, or an id on the hub such as {expected.hub_example}"
-        )
+        if is_hub_id(source):
+            return _read_hub(source, column, expected)
+        raise missing(source, expected)
     if path.is_dir():
-        raise WorkbenchError(
-            f"{source} is a directory; expected a {expected.formats} file"
-        )
+        raise WorkbenchError(f"{source} is a directory; expected a {expected.formats} file")
     if path.stat().st_size == 0:
         raise WorkbenchError(f"{source} is empty; expected {expected.what}")
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _read_table(path, column, expected)
     check_text(path)
-    if suffix in _FASTA and expected.fasta:
+    if suffix in FASTA and expected.fasta:
         return _read_fasta(path)
     if suffix in (".csv", ".tsv"):
         return _read_table(path, column, expected)
@@ -88,13 +82,48 @@ def read(source: str, column: str | None, expected: Expected) -> list[str]:
     return _read_fasta(path) if is_fasta else _read_lines(path)
 
 
+def is_hub_id(source: str) -> bool:
+    """Whether a source is no file and reads as an id on the hub."""
+    path = Path(source).expanduser()
+    if path.exists() or hub.split(source) is None:
+        return False
+    return path.suffix.lower() not in FASTA | {".csv", ".tsv", ".txt", ".parquet", ".gz"}
+
+
+def missing(source: str, expected: Expected) -> WorkbenchError:
+    """What is said of a source that is no file and no id."""
+    return WorkbenchError(
+        f"there is no file {source}; expected a {expected.formats} file, "
+        f"{expected.world}, or an id on the hub such as {expected.hub_example}"
+    )
+
+
+def not_fasta(path: Path) -> WorkbenchError:
+    """What is said of a file that is FASTA by its ending only."""
+    return WorkbenchError(
+        f"{path} is not FASTA: its first line does not begin with '>'; for one sequence "
+        "a line use the ending .txt, for a table .csv"
+    )
+
+
+def no_hub(name: str, error: Exception, expected: Expected) -> WorkbenchError:
+    """What is said when the hub does not give a data set."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    return WorkbenchError(
+        f"cannot load the data set {name} from the hub ({reason}); without network, give a "
+        f"file with --data FILE, or leave --data away to use {expected.world}"
+    )
+
+
 def check_text(path: Path) -> None:
     """Find the first line that is not UTF-8 text, so that the message can name it."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if b"\0" in line:
-                raise WorkbenchError(f"{path} is a binary file (a zero byte in line {number}); "
-                                     "expected text: FASTA, CSV or one record a line")
+                raise WorkbenchError(
+                    f"{path} is a binary file (a zero byte in line {number}); "
+                    "expected text: FASTA, CSV or one record a line"
+                )
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -110,10 +139,7 @@ def _read_fasta(path: Path) -> list[str]:
     with path.open(encoding="utf-8-sig") as file:
         first = next((line for line in file if line.strip()), "")
         if not first.startswith(">"):
-            raise WorkbenchError(
-                f"{path} is not FASTA: its first line does not begin with '>'; for one sequence "
-                "a line use the ending .txt, for a table .csv"
-            )
+            raise not_fasta(path)
         file.seek(0)
         return [sequence for _, sequence in SimpleFastaParser(file)]
 
@@ -136,7 +162,7 @@ def _read_table(path: Path, column: str | None, expected: Expected) -> list[str]
         is_empty = next(lines, None) is None
     if not header:
         return []
-    name = _pick_column(header, column, str(path), expected)
+    name = pick_column(header, column, str(path), expected)
     if is_empty:
         return []
     # As text, whatever it looks like: NA and NAN are proteins, not missing numbers.
@@ -150,15 +176,12 @@ def _read_table(path: Path, column: str | None, expected: Expected) -> list[str]
 def _read_hub(name: str, column: str | None, expected: Expected) -> list[str]:
     from datasets import load_dataset
 
+    at = hub.locate(name, "dataset")
     try:
-        table = load_dataset(name, split="train")
+        table = load_dataset(at.name, split="train", revision=at.commit)
     except Exception as error:
         # The hub client raises a dozen types for "no network", "no such name" and "gated".
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise WorkbenchError(
-            f"cannot load the data set {name} from the hub ({reason}); without network, give a "
-            f"file with --data FILE, or leave --data away to use {expected.world}"
-        ) from error
+        raise no_hub(name, error, expected) from error
     return _column(table, column, name, expected)
 
 
@@ -192,11 +215,16 @@ def _delimiter(path: Path) -> str:
 
 
 def _column(table: Dataset, column: str | None, source: str, expected: Expected) -> list[str]:
-    name = _pick_column(table.column_names, column, source, expected)
+    name = pick_column(table.column_names, column, source, expected)
     return [str(value) for value in table[name][:] if value is not None]
 
 
-def _pick_column(names: list[str], column: str | None, source: str, expected: Expected) -> str:
+def pick_column(names: list[str], column: str | None, source: str, expected: Expected) -> str:
+    """The column that is asked for, or that has one of the usual names.
+
+    Raises:
+        WorkbenchError: if there is none.
+    """
     wanted = (column,) if column else expected.columns
     for name in wanted:
         for have in names:

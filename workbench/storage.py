@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def cache_directory() -> Path:
+    """``$WORKBENCH_CACHE``, or ``workbench`` under the user's cache folder."""
+    chosen = os.environ.get("WORKBENCH_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"
+
+
 def make_directory(path: Path, what: str) -> None:
     """Create a directory and its parents.
 

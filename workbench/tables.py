@@ -18,9 +18,10 @@ EXPLAINED = {
 
 def table(results: dict[str, Any]) -> str:
     """The four rows of ``results.json`` as aligned text."""
-    columns = tasks.of(results["recipe"]).columns()
+    task = tasks.of(results["recipe"])
+    columns = task.columns()
     lines = [["", *(title for _, title, _ in columns)]]
-    lines += [[name, *_cells(results[name], columns)] for name in ROW_NAMES]
+    lines += [[name, *_cells(results[name], task)] for name in ROW_NAMES]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     padded = (
         [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
@@ -48,13 +49,13 @@ class FourRows:
         return summary(self.results)
 
     def _repr_html_(self) -> str:
-        columns = tasks.of(self.results["recipe"]).columns()
-        head = "".join(f"<th scope='col'>{escape(title)}</th>" for _, title, _ in columns)
+        task = tasks.of(self.results["recipe"])
+        head = "".join(f"<th scope='col'>{escape(title)}</th>" for _, title, _ in task.columns())
         rows = "".join(
             f"<tr><th scope='row' style='text-align:left'>{escape(EXPLAINED[name])}</th>"
             + "".join(
                 f"<td style='white-space:nowrap'>{escape(cell)}</td>"
-                for cell in _cells(self.results[name], columns)
+                for cell in _cells(self.results[name], task)
             )
             + "</tr>"
             for name in ROW_NAMES
@@ -66,16 +67,16 @@ class FourRows:
         )
 
 
-def _cells(row: dict[str, Any], columns: tuple[tuple[str, str, str], ...]) -> list[str]:
-    """A row's cells; under a figure with an interval half of the interval's width."""
-    return [_cell(row, key, form) for key, _, form in columns]
+def _cells(row: dict[str, Any], task: tasks.Task) -> list[str]:
+    """A row's cells; where the task says so, with half of the width of a figure's interval."""
+    intervals = (row.get("intervals") or {}) if task.intervals_in_table else {}
+    return [_cell(row[key], intervals.get(key), form) for key, _, form in task.columns()]
 
 
-def _cell(row: dict[str, Any], key: str, form: str) -> str:
-    if row[key] is None:
+def _cell(value: float | None, interval: list[float] | None, form: str) -> str:
+    if value is None:
         return "–"
-    interval = (row.get("intervals") or {}).get(key)
-    text = form.format(row[key])
+    text = form.format(value)
     return text if interval is None else f"{text} ±{(interval[1] - interval[0]) / 2:.3f}"
 
 

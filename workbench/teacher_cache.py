@@ -16,8 +16,8 @@ import copy
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +31,15 @@ from workbench import inner, models, storage
 from workbench.corpora import Batch
 from workbench.inner import Looks
 from workbench.objective import TeacherSignal
+from workbench.storage import cache_directory as cache_directory
 
 log = logging.getLogger(__name__)
 
 NOTHING = Looks()
 FORMAT = "teacher-cache 1"
+#: Most bytes of answers that are kept. They are held in memory too, and written and summed up
+#: whole: beyond this a run waits longer for its cache than most runs wait for their teacher.
+LARGEST = 4 * 2**30
 
 
 class Teacher(Protocol):
@@ -192,9 +196,60 @@ class CachedTeacher:
         return _signal(states.to(self.device), batch, scored, self.head)
 
 
+def kept_or_live(
+    teacher: LiveTeacher,
+    batches: Sequence[Batch],
+    *,
+    directory: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Teacher:
+    """`open_cache`, unless the answers are more than `LARGEST` or than the disk has room for.
+
+    The student is the same either way; see `LiveTeacher.states`.
+
+    Args:
+        teacher: as of `open_cache`, as are the next three.
+        batches: all of them.
+        directory: where caches live.
+        progress: who is told how far it is.
+        note: told in a sentence if the answers are not kept.
+    """
+    directory = directory or cache_directory()
+    size = answer_bytes(teacher, batches)
+    # A tenth of the limit is no matter for any disk that holds the packages.
+    if size <= LARGEST and (size <= LARGEST // 10 or size <= _room(directory)):
+        return open_cache(teacher, batches, directory=directory, progress=progress)
+    if note:
+        note(f"note: the teacher is asked at every step: its answers would take {_amount(size)}")
+    return teacher
+
+
+def answer_bytes(teacher: LiveTeacher, batches: Sequence[Batch]) -> int:
+    """Bytes of a teacher's answers to these batches."""
+    known = getattr(batches, "total_tokens", None)
+    tokens = sum(batch.tokens for batch in batches) if known is None else known
+    numbers = teacher.model.config.hidden_size if teacher.keeps_hidden else teacher.vocabulary
+    return tokens * numbers * next(teacher.model.parameters()).element_size()
+
+
+def _room(directory: Path) -> int:
+    """Free bytes on the disk where a directory is or will be."""
+    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def _amount(size: int) -> str:
+    """Bytes in words."""
+    powers = ((4, "TB"), (3, "GB"))
+    power, name = next((p for p in powers if size >= 1000 ** p[0]), (2, "MB"))
+    value = size / 1000**power
+    return f"{value:.1f} {name}" if value < 10 else f"{value:,.0f} {name}"
+
+
 def open_cache(
     teacher: LiveTeacher,
-    batches: list[Batch],
+    batches: Sequence[Batch],
     *,
     directory: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -224,15 +279,7 @@ def open_cache(
     return CachedTeacher(states, teacher.vocabulary, head, teacher.device)
 
 
-def cache_directory() -> Path:
-    """``$WORKBENCH_CACHE``, or ``workbench`` under the user's cache folder."""
-    chosen = os.environ.get("WORKBENCH_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"
-
-
-def cache_key(teacher: LiveTeacher, batches: list[Batch]) -> str:
+def cache_key(teacher: LiveTeacher, batches: Sequence[Batch]) -> str:
     """Hash of everything that the teacher's answers depend on."""
     digest = hashlib.sha256()
     config = {k: v for k, v in teacher.model.config.to_dict().items() if not k.startswith("_")}
@@ -251,7 +298,7 @@ def cache_key(teacher: LiveTeacher, batches: list[Batch]) -> str:
 
 
 def _compute(
-    teacher: LiveTeacher, batches: list[Batch], progress: Callable[[int, int], None] | None
+    teacher: LiveTeacher, batches: Sequence[Batch], progress: Callable[[int, int], None] | None
 ) -> Tensor:
     total = sum(b.tokens for b in batches)
     states: Tensor | None = None

@@ -8,7 +8,7 @@ itself with labels only.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -267,7 +267,7 @@ def _fresh(tokenizer, batch_size: int, block: int, seed: int) -> Iterator[Batch]
         pool += 1
 
 
-def _round_and_round(batches: list[Batch], seed: int) -> Iterator[Batch]:
+def _round_and_round(batches: Sequence[Batch], seed: int) -> Iterator[Batch]:
     for index in corpora.endless_order(len(batches), seed):
         yield batches[index]
 

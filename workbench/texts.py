@@ -5,6 +5,7 @@ source → `load` → `TextCorpus` → `tokenise` → rows of word pieces → `c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ EXPECTED = sources.Expected(
     hub_example="MedRAG/pubmed",
     columns=("text", "sentence", "abstract", "content"),
 )
+#: What `clean_line` counts.
+WITHOUT_WORD = "without a word"
 #: Seeds of the built-in data, the same for every run, so that runs can be compared.
 TRAIN_SEED, HELD_OUT_SEED = 4_000_001, 4_000_002
 
@@ -63,6 +66,7 @@ def load(
     train_sentences: int | None = None,
     validation_sentences: int = 500,
     column: str | None = None,
+    records: list[str] | None = None,
 ) -> TextCorpus:
     """Read a source and hold a part of it out.
 
@@ -71,6 +75,7 @@ def load(
         train_sentences: how many to draw from the world; most lines to take from elsewhere.
         validation_sentences: how many to draw from the world.
         column: which column of a table holds the texts.
+        records: of the source, where they have been read already.
 
     Raises:
         WorkbenchError: if the source is missing, empty, unreadable or holds no words.
@@ -81,23 +86,35 @@ def load(
         return TextCorpus(
             source, [s.text for s in train], [s.text for s in validation], (), (train, validation)
         )
-    records = sources.read(source, column, EXPECTED)[:train_sentences]
-    lines = [" ".join(record.split()) for record in records]
-    kept = [line for line in lines if any(c.isalnum() for c in line)]
+    records = sources.read(source, column, EXPECTED) if records is None else records
+    records = records[:train_sentences]
+    seen: Counter[str] = Counter()
+    kept = [line for record in records if (line := clean_line(record, seen))]
     if not kept:
         raise WorkbenchError(
             f"{source} holds no words ({len(records)} lines read); expected {EXPECTED.what}"
         )
-    notes = []
-    if len(kept) < len(lines):
-        without = len(lines) - len(kept)
-        many = "line" if without == 1 else "lines"
-        notes.append(f"{source}: {without:,} {many} without a word left out")
     apart = [line for line in kept if held_out(line)]
     rest = [line for line in kept if not held_out(line)]
     if len(kept) < HELD_OUT or not apart or not rest:
         apart, rest = [], kept
-    return TextCorpus(source, rest, apart, tuple(notes))
+    return TextCorpus(source, rest, apart, tuple(notes_of(source, seen)))
+
+
+def clean_line(record: str, seen: Counter[str]) -> str:
+    """A line with single spaces; empty if there is no word in it, which is counted."""
+    line = " ".join(record.split())
+    if any(c.isalnum() for c in line):
+        return line
+    seen[WITHOUT_WORD] += 1
+    return ""
+
+
+def notes_of(source: str, seen: Counter[str]) -> list[str]:
+    """What `clean_line` counted, in sentences for the user."""
+    without = seen[WITHOUT_WORD]
+    many = "line" if without == 1 else "lines"
+    return [f"{source}: {without:,} {many} without a word left out"] if without else []
 
 
 def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, positions: int) -> Rows:
@@ -129,7 +146,7 @@ def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, positions
             words += len(set(word_of))
             rows += [
                 np.array([first, *ids[part], last], dtype=np.int64)
-                for part in _parts(word_of, positions - 2)
+                for part in parts(word_of, positions - 2)
             ]
     return Rows(rows, words)
 
@@ -148,7 +165,7 @@ def tokenise_split(
     return corpora.hold_out_rows(train, validation, corpus.source, positions, context=2)
 
 
-def _parts(word_of: Sequence[int | None], longest: int) -> Iterator[slice]:
+def parts(word_of: Sequence[int | None], longest: int) -> Iterator[slice]:
     """Stretches of at most ``longest`` pieces that end where a word ends, if one does."""
     start = 0
     while start < len(word_of):

@@ -20,22 +20,8 @@ and the soft one is multiplied by T² where that is asked for.
 A chunk is as large as matrix multiplication wants it (some hundred rows); what is done number by
 number is done in blocks of a few rows within it, which stay in the processor's cache.
 
-`Objective.values` could use it for a student whose head is one matrix, in place of its loop over
-chunks, where ``hard.operand``, ``soft.operand`` are logits, no ``softened`` and no
-``entropy_kept``, no cosine of answers, and a teacher that is given by hidden states and a matrix::
-
-    weights = self.weights(alpha)                       # {"hard": …, "soft": …, …}
-    both = weights["hard"] + weights["soft"]
-    loss = vocabulary_loss(
-        hidden, head.weight, labels, teacher.stored, teacher.head.weight,
-        bias=head.bias, teacher_bias=teacher.head.bias,
-        temperature=temperature, alpha=weights["hard"] / both, direction=self.soft.direction,
-        temperature_squared=self.soft.temperature_squared,
-        hard_reduction=self.hard.reduction, soft_reduction=self.soft.reduction,
-        rows=counts.rows, sequences=counts.sequences,
-    )
-    both * loss.total                                   # differentiable: the weighted sum
-    loss.hard, loss.soft                                # numbers for curves and ledger
+`workbench.large_vocabulary` uses it for steps, where both heads end in a matrix. Without a teacher
+(``teacher_hidden`` and ``teacher_weight`` None, α = 1) it is the cross-entropy alone.
 
 The weighted sum is one number with one gradient. Terms that are to be differentiated apart, as in
 the shares of the ledger, need a call each, with α = 1 and α = 0.
@@ -66,7 +52,7 @@ class VocabularyLoss(NamedTuple):
         total: α·hard + (1−α)·soft; differentiable.
         hard: cross-entropy with the labels, reduced, without its weight; detached.
         soft: divergence from the teacher, reduced, with T² where asked for, without its weight;
-            detached.
+            detached. 0 without a teacher.
     """
 
     total: Tensor
@@ -78,13 +64,13 @@ def vocabulary_loss(
     hidden: Tensor,
     weight: Tensor,
     labels: Tensor,
-    teacher_hidden: Tensor,
-    teacher_weight: Tensor,
+    teacher_hidden: Tensor | None = None,
+    teacher_weight: Tensor | None = None,
     *,
     bias: Tensor | None = None,
     teacher_bias: Tensor | None = None,
-    temperature: float,
-    alpha: float,
+    temperature: float = 1.0,
+    alpha: float = 1.0,
     direction: Direction = "forward",
     temperature_squared: bool = True,
     hard_reduction: Reduction = "token-mean",
@@ -105,7 +91,7 @@ def vocabulary_loss(
         hidden: ``[rows, width]``, the student's last hidden states, scored rows only.
         weight: ``[vocabulary, width]``, the student's head, of the same dtype.
         labels: ``[rows]``, integer.
-        teacher_hidden: ``[rows, teacher width]``.
+        teacher_hidden: ``[rows, teacher width]``; None for the cross-entropy alone, with α = 1.
         teacher_weight: ``[vocabulary, teacher width]``, of the dtype of ``teacher_hidden``.
         bias: ``[vocabulary]`` of the student's head, if it has one.
         teacher_bias: likewise of the teacher's.
@@ -128,6 +114,8 @@ def vocabulary_loss(
     )
     losses.check_temperature(temperature)
     losses.check_alpha(alpha)
+    if teacher_hidden is None and alpha != 1:
+        raise ValueError(f"alpha is {alpha} and there is no teacher; expected 1, labels only")
     if direction not in get_args(Direction):
         expected = ", ".join(get_args(Direction))
         raise ValueError(f"direction is {direction!r}; expected one of {expected}")
@@ -141,20 +129,21 @@ def vocabulary_loss(
     # Within a Function gradients are always off, and its inputs ask for them even where the
     # caller has switched them off.
     differentiable = torch.is_grad_enabled()
-    return VocabularyLoss(
-        *_Analytic.apply(
-            hidden,
-            weight,
-            bias,
-            labels.long(),
-            teacher_hidden.detach(),
-            teacher_weight.detach(),
-            None if teacher_bias is None else teacher_bias.detach(),
-            terms,
-            chunk_bytes,
-            differentiable,
-        )
-    )
+    # Dtypes are as they are given: what an autocast around it did to them was done before.
+    with torch.autocast(hidden.device.type, enabled=False):
+        return VocabularyLoss(
+            *_Analytic.apply(
+                hidden,
+                weight,
+                bias,
+                labels.long(),
+                *(None if t is None else t.detach()
+                  for t in (teacher_hidden, teacher_weight, teacher_bias)),
+                terms,
+                chunk_bytes,
+                differentiable,
+            )
+        )  # fmt: skip
 
 
 def dense_vocabulary_loss(
@@ -246,8 +235,8 @@ class _Analytic(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         labels: Tensor,
-        teacher_hidden: Tensor,
-        teacher_weight: Tensor,
+        teacher_hidden: Tensor | None,
+        teacher_weight: Tensor | None,
         teacher_bias: Tensor | None,
         terms: _Terms,
         chunk_bytes: int,
@@ -261,40 +250,39 @@ class _Analytic(torch.autograd.Function):
         on_weight = torch.zeros_like(weight, dtype=full) if to_weight else None
         on_bias = torch.zeros_like(bias, dtype=full) if to_bias else None
 
+        taught = teacher_hidden is not None
+        theirs = teacher_hidden.element_size() if taught else 0
         size = chunk_rows(
-            len(hidden),
-            vocabulary * (hidden.element_size() + teacher_hidden.element_size()),
-            chunk_bytes,
-        )
+            len(hidden), vocabulary * (hidden.element_size() + theirs), chunk_bytes
+        )  # fmt: skip
         logits = hidden.new_empty(size, vocabulary)
-        teacher_logits = teacher_hidden.new_empty(size, vocabulary)
+        teacher_logits = teacher_hidden.new_empty(size, vocabulary) if taught else None
         block = max(1, BLOCK_BYTES.get(hidden.device.type, 2**21) // (vocabulary * full.itemsize))
-        scratch = hidden.new_empty(3, min(block, size), vocabulary, dtype=full)
+        scratch = hidden.new_empty(3 if taught else 1, min(block, size), vocabulary, dtype=full)
 
         for start in range(0, len(hidden), size):
             chunk = slice(start, start + size)
             h = hidden[chunk]
             z = _logits(h, weight, bias, 1.0, logits[: len(h)])
-            v = _logits(
-                teacher_hidden[chunk],
-                teacher_weight,
-                teacher_bias,
-                1 / terms.temperature,
-                teacher_logits[: len(h)],
-            )
+            if taught:
+                v = _logits(
+                    teacher_hidden[chunk],
+                    teacher_weight,
+                    teacher_bias,
+                    1 / terms.temperature,
+                    teacher_logits[: len(h)],
+                )
             for first in range(0, len(h), block):
                 part = slice(first, min(first + block, len(h)))
                 own = slice(start + part.start, start + part.stop)
                 # In full precision these are the chunk's own numbers, else a copy.
-                z_part, v_part = z[part].to(full), v[part].to(full)
-                hard[own], soft[own] = _block(
-                    z_part,
-                    v_part,
-                    labels[own],
-                    terms,
-                    scratch[:, : len(z_part)],
-                    to_hidden or to_weight or to_bias,
-                )
+                z_part = z[part].to(full)
+                given = (labels[own], terms, scratch[:, : len(z_part)])
+                asked = to_hidden or to_weight or to_bias
+                if taught:
+                    hard[own], soft[own] = _block(z_part, v[part].to(full), *given, asked)
+                else:
+                    hard[own] = _labels_only(z_part, *given, asked)
                 if to_bias:
                     on_bias += z_part.sum(0)
                 if z.dtype != full:
@@ -389,6 +377,21 @@ def _block(
     return hard.squeeze(-1), soft.squeeze(-1)
 
 
+def _labels_only(
+    z: Tensor, labels: Tensor, terms: _Terms, scratch: Tensor, with_gradient: bool
+) -> Tensor:
+    """Cross-entropy of some rows, ``[n]``, nats; as `_block`, without a teacher."""
+    labels = labels.unsqueeze(-1)
+    probability = torch.softmax(z, -1, out=scratch[0])
+    top = z.amax(-1, keepdim=True)
+    hard = (top - z.gather(-1, labels)) - probability.amax(-1, keepdim=True).log()
+    if with_gradient:
+        factor = terms.on_logits()[0]
+        torch.mul(probability, factor, out=z)
+        z.scatter_add_(-1, labels, z.new_full((1, 1), -factor).expand_as(labels))
+    return hard.squeeze(-1)
+
+
 # Each leaves the gradient on z/T in z and returns the divergence, [n, 1].
 
 
@@ -444,17 +447,18 @@ def _check(
     hidden: Tensor,
     weight: Tensor,
     labels: Tensor,
-    teacher_hidden: Tensor,
-    teacher_weight: Tensor,
+    teacher_hidden: Tensor | None,
+    teacher_weight: Tensor | None,
     bias: Tensor | None,
     teacher_bias: Tensor | None,
     chunk_bytes: int,
 ) -> None:
-    for whose, states, head, its_bias in (
-        ("student", hidden, weight, bias),
-        ("teacher", teacher_hidden, teacher_weight, teacher_bias),
-    ):
-        _check_head(whose, states, head, its_bias)
+    if (teacher_hidden is None) != (teacher_weight is None):
+        raise ValueError("of the teacher there is only one of hidden states and head; give both")
+    _check_head("student", hidden, weight, bias)
+    if teacher_hidden is None:
+        teacher_hidden, teacher_weight = hidden, weight
+    _check_head("teacher", teacher_hidden, teacher_weight, teacher_bias)
     if len(weight) != len(teacher_weight):
         raise ValueError(
             f"the student's vocabulary is {len(weight)} and the teacher's {len(teacher_weight)}; "
@@ -471,7 +475,8 @@ def _check(
     devices = sorted({str(t.device) for t in tensors})
     if len(devices) > 1:
         raise ValueError(f"tensors lie on {' and '.join(devices)}; move them to one device")
-    if len(labels):
+    # On an accelerator reading them would wait for it at every step.
+    if len(labels) and labels.device.type == "cpu":
         low, high = (int(label) for label in labels.aminmax())
         if low < 0 or high >= len(weight):
             raise ValueError(

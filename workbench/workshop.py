@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,14 @@ from workbench import (
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.distiller import Distiller, Schedule
+from workbench.errors import UsageError
 from workbench.inner import Matcher
 from workbench.layer_maps import LayerMap
 from workbench.masking import Masker
+from workbench.models import Origin
 from workbench.objective import Objective
 from workbench.progress import Progress
-from workbench.teacher_cache import LiveTeacher, Teacher, open_cache
+from workbench.teacher_cache import LiveTeacher, Teacher, kept_or_live
 
 if TYPE_CHECKING:
     from workbench.shared_baseline import SharedBaseline
@@ -43,6 +46,7 @@ class Workshop:
         validation_teacher: what it says about the held-out ones.
         masker: hides tokens of the training batches, anew at every step; None where none are.
         seed: of the masks.
+        origin: which weights the teacher has.
         student: learns from teacher and labels.
         baseline: the same student from the same start, from the same batches, labels only;
             in a sweep one that runs share.
@@ -52,13 +56,14 @@ class Workshop:
     tokenizer: object
     corpus: Any
     train: Rows
-    train_batches: list[Batch]
+    train_batches: Sequence[Batch]
     validation: Rows
-    validation_batches: list[Batch]
+    validation_batches: Sequence[Batch]
     teacher: Teacher
     validation_teacher: Teacher
     masker: Masker | None
     seed: int
+    origin: Origin
     student: Distiller
     baseline: Distiller | SharedBaseline
 
@@ -92,7 +97,8 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     depth = teacher_model.config.num_hidden_layers
     layer_map = layer_maps.parse(config.start, depth)
     shape = student_shape(config, teacher_model, len(tokenizer), layer_map)
-    train, validation = task.rows(corpus, tokenizer, teacher_model, shape.positions)
+    longest = row_length(config, shape.positions)
+    train, validation = task.rows(corpus, tokenizer, teacher_model, longest, progress)
     pad = task.pad(tokenizer)
     train_batches = corpora.make_batches(train, config.batch_size, pad)
     masker = task.masker(tokenizer, teacher_model, whole_words=config.whole_words)
@@ -102,8 +108,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     recipe = recipes.get(config.recipe)
     scale = recipe.scale(config.scale)
     variant = recipe.variant(config.variant)
-    objective = _matched(variant.objective, config.match)
-    objective = replace(objective, given=tuple((config.weights or {}).items()))
+    objective = objective_of(config)
     objective.check_widths(shape.width, teacher_model.config.hidden_size)
 
     live = LiveTeacher(
@@ -114,12 +119,15 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
         seed=config.seed,
     )
     progress.stage("asking the teacher")
-    validation_teacher = open_cache(live, validation_batches)
+    validation_teacher = kept_or_live(live, validation_batches)
     teacher: Teacher = live
     # What is hidden changes from step to step, and with it what the teacher says.
     if config.cached and masker is None:
-        teacher = open_cache(
-            live, train_batches, progress=lambda done, total: progress.advance(done, total, {})
+        teacher = kept_or_live(
+            live,
+            train_batches,
+            progress=lambda done, total: progress.advance(done, total, {}),
+            note=progress.note,
         )
     team.after_my_turn()
     if teacher is live and processes.wants_shards():
@@ -172,6 +180,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
         validation_teacher=validation_teacher,
         masker=masker,
         seed=config.seed,
+        origin=models.origin(teacher_model),
         student=distiller(objective, teacher, config.alpha),
         # The baseline always learns the right labels, whatever the variant does to its own.
         baseline=distiller(recipe.variant("corrected").objective, None, 1.0),
@@ -181,6 +190,33 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     models.check_frozen(teacher_model, shop.student.student)
     models.check_frozen(teacher_model, shop.baseline.student)
     return shop
+
+
+def row_length(config: RunConfig, positions: int) -> int:
+    """Longest row in tokens: what the run asks for, or all that the models take.
+
+    A recipe's own length is the published one and gives way to models that take less.
+
+    Raises:
+        UsageError: if another one is more than they take.
+    """
+    if config.length is None:
+        return positions
+    if config.length == recipes.get(config.recipe).scale(config.scale).length:
+        return min(config.length, positions)
+    if config.length > positions:
+        raise UsageError(
+            f"--length is {config.length} and the models take {positions} tokens; give at most "
+            "that many"
+        )
+    return config.length
+
+
+def objective_of(config: RunConfig) -> Objective:
+    """The recipe's objective, with the layers and weights that a configuration asks for."""
+    objective = recipes.get(config.recipe).variant(config.variant).objective
+    objective = _matched(objective, config.match)
+    return replace(objective, given=tuple((config.weights or {}).items()))
 
 
 def _matched(objective: Objective, layers: str | None) -> Objective:

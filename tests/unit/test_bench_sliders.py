@@ -1,4 +1,4 @@
-"""What stands in the way of measuring sliders; the measurement itself is among the browser tests."""
+"""What stands in the way of measuring sliders; the measurement is among the browser tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workbench.errors import WorkbenchError
 def test_without_a_browser_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(browser.shutil, "which", lambda name: None)
     monkeypatch.setattr(browser, "_of_playwright", lambda: None)
-    with pytest.raises(WorkbenchError, match="no Chromium .* install one: python -m playwright"):
+    with pytest.raises(WorkbenchError, match=r"no Chromium .* install one: python -m playwright"):
         sliders.measure()
 
 

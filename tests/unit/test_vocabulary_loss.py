@@ -444,9 +444,7 @@ def test_numbers_out_of_range_are_one_line(options, message):
 )  # fmt: skip
 def test_shapes_that_do_not_fit_are_one_line(changed, message):
     one = case()
-    changed = {
-        n: torch.zeros(shape, dtype=getattr(one, n).dtype) for n, shape in changed.items()
-    }
+    changed = {n: torch.zeros(shape, dtype=getattr(one, n).dtype) for n, shape in changed.items()}
     with pytest.raises(ValueError, match=message) as caught:
         replace(one, **changed).loss()
     assert "\n" not in str(caught.value)
@@ -470,3 +468,11 @@ def test_types_that_do_not_fit_are_one_line():
         replace(one, teacher_bias=one.teacher_bias.bfloat16()).loss()
     with pytest.raises(ValueError, match="tensors lie on cpu and meta; move them to one device"):
         replace(one, labels=one.labels.to("meta")).loss()
+
+
+def test_half_of_a_teacher_is_one_line():
+    one = case()
+    with pytest.raises(ValueError, match=r"alpha is 0\.3 and there is no teacher; expected 1"):
+        chunked(one.hidden, one.weight, one.labels, bias=one.bias, alpha=0.3)
+    with pytest.raises(ValueError, match="only one of hidden states and head; give both"):
+        chunked(one.hidden, one.weight, one.labels, one.teacher_hidden, bias=one.bias)

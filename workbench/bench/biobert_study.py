@@ -152,10 +152,9 @@ def _learn(config: RunConfig, progress: Progress) -> dict[str, dict[str, Any]]:
         shop.baseline.step(batch).check_finite()
         progress.advance(step, config.steps, {})
     judged = evaluation.judged_by(shop)
-    student, baseline = judged.student, judged.baseline
     rows = tasks.of(config.recipe).four_rows(config, judged)
     kept = {name: {key: rows[name][key] for key in KEPT} for name in ("oracle", *ROWS)}
     kept["baseline"]["latency_ms"] = runtime.measure_reader(
-        baseline, shop.validation, seconds=0.2
+        judged.baseline, shop.validation, seconds=0.2
     ).latency_ms
     return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,11 +22,16 @@ class Benchmark:
         module: of `workbench.bench` that makes it; loaded when it is asked for.
         function: of that module; called without arguments, it returns what JSON can hold.
         file: in `KEPT`, without its ending.
+        parts: key of the figures that it has by name, and can make for some names only.
+        table: module of `workbench.bench` whose ``text`` writes the figures for people; without
+            one they are written line by line.
     """
 
     module: str
     function: str
     file: str
+    parts: str = ""
+    table: str = ""
 
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -40,18 +46,26 @@ BENCHMARKS: dict[str, Benchmark] = {
     "costs": Benchmark("costs", "measure", "costs"),
     "sliders": Benchmark("sliders", "measure", "sliders"),
     "cache": Benchmark("cache", "measure", "cache"),
-    "peers": Benchmark("peers.measure", "measure", "peers"),
-    "grid": Benchmark("peers.grid", "measure_grid", "grid"),
+    "streaming": Benchmark("streaming", "measure", "streaming"),
+    "scaling": Benchmark("scaling", "measure", "scaling", table="scaling"),
+    "full-shape": Benchmark("full_shape", "measure", "full_shape", parts="recipes"),
+    "headline": Benchmark("published_speeds", "measure", "headline", table="published_speeds"),
     "devices": Benchmark("devices", "measure", "devices"),
+    "stream": Benchmark("serving", "stream", "stream", table="serving"),
+    "ensemble": Benchmark("serving", "ensemble", "ensemble", table="serving"),
+    "portable": Benchmark("portable", "measure", "portable", table="portable"),
+    "peers": Benchmark("peers.measure", "measure", "peers", table="peers.table"),
+    "grid": Benchmark("peers.grid", "measure_grid", "grid"),
 }
 
 
-def run(what: str, directory: Path = KEPT) -> dict[str, Any]:
+def run(what: str, directory: Path = KEPT, names: Sequence[str] = ()) -> dict[str, Any]:
     """Measure one thing and write its figures to a file, which replaces that of an earlier time.
 
     Args:
         what: of `BENCHMARKS`.
         directory: of the file.
+        names: what to measure of it, where it has parts; then nothing is written.
 
     Returns:
         The figures, with the command, machine, versions and date.
@@ -65,8 +79,13 @@ def run(what: str, directory: Path = KEPT) -> dict[str, Any]:
     if what not in BENCHMARKS:
         raise UsageError(f"there is no benchmark {what!r}; expected {' or '.join(BENCHMARKS)}")
     benchmark = BENCHMARKS[what]
-    storage.make_directory(directory, "the measurements")
+    if names and not benchmark.parts:
+        raise UsageError(f"bench {what} measures all of it; leave {' '.join(names)} out")
     module = import_module(f"workbench.bench.{benchmark.module}")
+    if names:
+        made = getattr(module, benchmark.function)(names)
+        return _stamped(" ".join((what, *names)), made)
+    storage.make_directory(directory, "the measurements")
     measured = _stamped(what, getattr(module, benchmark.function)())
     storage.write_json(directory / f"{benchmark.file}.json", measured)
     return measured
@@ -75,10 +94,10 @@ def run(what: str, directory: Path = KEPT) -> dict[str, Any]:
 def text(what: str, measured: dict[str, Any]) -> str:
     """What was measured, for people: the figures, then the goals."""
     from workbench.bench import goals
-    from workbench.bench.peers import table
 
-    if what == "peers":
-        return table.text(measured)
+    table = BENCHMARKS[what].table
+    if table:
+        return import_module(f"workbench.bench.{table}").text(measured)
     figures = {key: value for key, value in measured.items() if key != "goals"}
     return "\n".join([*goals.plain(figures), *goals.goals_text(measured.get("goals", []))])
 

@@ -61,6 +61,8 @@ def _scales(
             activation="gelu_pytorch_tanh",
             evaluations=6,
         ),
+        # The scripts': 100,000 steps of 192 rows (24 on each of 8 GPUs) of at most 256 tokens,
+        # AdamW, linear warm-up and decay, full precision.
         "paper": Scale(
             teacher=_PAPER_TEACHER,
             student=paper_student,
@@ -74,6 +76,9 @@ def _scales(
             warmup=warmup,
             weight_decay=weight_decay,
             activation="gelu",
+            length=256,
+            teacher_revision="67c9c25b46986521ca33df05d8540da1210b3256",
+            data_revision="33da3593d5756bc04c8909f170003c0b14197957",
         ),
     }
 

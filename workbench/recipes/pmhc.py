@@ -70,6 +70,8 @@ RECIPES = (
             # 8,192 positions and 30 tokens as TAPE's bert-base has, which the card most likely
             # means. Neither it nor ProtBert (30 layers, 1,024 wide) is a classifier: either is
             # fine-tuned first (`workbench teach pmhc --base`) and then given with --teacher.
+            # The card names no schedule: learning rate, warm-up, decay and batch are those that
+            # arceda/pmhc fine-tunes its teachers with, steps and pairs are this project's.
             "paper": Scale(
                 teacher=Shape(layers=12, heads=12, width=768, positions=8192, vocabulary=30),
                 student=Shape(layers=6, heads=12, width=768, positions=8192, vocabulary=30),
@@ -83,6 +85,7 @@ RECIPES = (
                 warmup=1000,
                 weight_decay=0.01,
                 activation="gelu",
+                teacher_revision="7a894481acdc12202f0a415dd567f6cfdb698908",
             ),
         },
         variants=_VARIANTS,

@@ -65,6 +65,9 @@ def _recipe(
                 weight_decay=0.01,
                 activation="gelu_pytorch_tanh",
             ),
+            # The script's: 32 blocks of 512 tokens a step (one at a time, 32 accumulated, fp16),
+            # AdamW, linear decay, no warm-up; three passes over 10 or 20 % of the *validation*
+            # split, whose size no source states: the number of steps is this project's.
             "paper": Scale(
                 teacher=_PAPER_TEACHER,
                 student=paper,
@@ -78,6 +81,9 @@ def _recipe(
                 warmup=0,
                 weight_decay=0.01,
                 activation="gelu_new",
+                length=512,
+                teacher_revision="f71aa6cf063ad784ebd53881d11332fd098eaa58",
+                data_revision="main",
             ),
         },
         variants=_VARIANTS,

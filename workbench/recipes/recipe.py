@@ -73,6 +73,9 @@ class Scale:
         weight_decay: AdamW's.
         activation: activation function of the student.
         evaluations: how often a run measures held-out quality on its way.
+        length: longest row, tokens; None for the model's positions.
+        teacher_revision: of an id on the hub: a commit, or ``main``.
+        data_revision: likewise.
         micro_batch: most sequences that a process reads at once; None for all of its share.
         precision: in which models read; see `workbench.precision`.
     """
@@ -90,6 +93,9 @@ class Scale:
     weight_decay: float
     activation: str
     evaluations: int = 12
+    length: int | None = None
+    teacher_revision: str = ""
+    data_revision: str = ""
     micro_batch: int | None = None
     precision: str = "float32"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,13 @@ from workbench.errors import UsageError
 from workbench.headline import BY_TASK
 from workbench.pairs import PairCorpus
 from workbench.probes import Probe
+from workbench.progress import Progress
 from workbench.recipes.recipe import Scale, Shape
 from workbench.tasks.generation import ROW_NAMES, fill_runtime, refuse_whole_words
 from workbench.tasks.task import ROW_KEYS, Judged
 
 EXTRA_KEYS = (
-    "matthews", "negative_log_likelihood", "intervals", "groups", "alleles", "reliability",
-    "motifs",
+    "matthews", "negative_log_likelihood", "groups", "alleles", "reliability", "motifs",
 )  # fmt: skip
 #: Held-out pairs that one can watch.
 PROBES = 8
@@ -38,6 +39,7 @@ class Classification:
     kind = models.CLASSIFIER
     headline = BY_TASK[name]
     tags = ("knowledge-distillation", "protein", "peptide", "mhc")
+    intervals_in_table = True
 
     def load_model(self, source: str):
         """A classifier with two classes."""
@@ -57,7 +59,14 @@ class Classification:
             validation_pairs=config.validation_sequences,
         )
 
-    def rows(self, corpus: PairCorpus, tokenizer, model, positions: int) -> tuple[Rows, Rows]:
+    def rows(
+        self,
+        corpus: PairCorpus,
+        tokenizer,
+        model,
+        positions: int,
+        progress: Progress | None = None,
+    ) -> tuple[Rows, Rows]:
         """A row a pair."""
         return tuple(
             pairs.tokenise(part, corpus.pseudo_sequences, tokenizer, positions)
@@ -72,7 +81,7 @@ class Classification:
         """Nothing is hidden."""
         refuse_whole_words(whole_words, self.name)
 
-    def held_out(self, batches: list[Batch], masker: None) -> list[Batch]:
+    def held_out(self, batches: Sequence[Batch], masker: None) -> Sequence[Batch]:
         """As they are."""
         return batches
 

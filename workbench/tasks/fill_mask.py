@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from workbench import (
     entities,
+    large_corpora,
     masked_lm,
     masked_words,
     metrics,
@@ -21,11 +22,19 @@ from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.errors import UsageError
 from workbench.headline import BY_TASK
+from workbench.large_corpora import LargeCorpus
 from workbench.masking import Masker, Masking
 from workbench.metrics import Quality
 from workbench.probes import Probe, at_place
+from workbench.progress import Progress
 from workbench.recipes.recipe import Scale, Shape
-from workbench.tasks.generation import ROW_NAMES, fill_quality, fill_runtime
+from workbench.record_kinds import Sentences
+from workbench.tasks.generation import (
+    ROW_NAMES,
+    fill_quality,
+    fill_runtime,
+    without_fidelity,
+)
 from workbench.tasks.task import ROW_KEYS, Judged
 from workbench.texts import TextCorpus
 from workbench.worlds import biomedical
@@ -56,24 +65,44 @@ class FillMask:
     kind = models.MASKED
     headline = BY_TASK[name]
     tags = ("knowledge-distillation", "biomedical")
+    intervals_in_table = False
 
     def load_model(self, source: str):
         """A masked language model."""
         return masked_lm.load(source)
 
-    def load_corpus(self, config: RunConfig) -> TextCorpus:
+    def load_corpus(self, config: RunConfig) -> TextCorpus | LargeCorpus:
         """Sentences."""
         if config.alleles:
             raise UsageError(f"--alleles is for peptides and HLA; leave it out for {config.recipe}")
+        records = large_corpora.load(
+            config.data,
+            config.column,
+            texts.EXPECTED,
+            train_records=config.train_sequences,
+            validation_records=config.validation_sequences,
+        )
+        if isinstance(records, LargeCorpus):
+            return records
         return texts.load(
             config.data,
             train_sentences=config.train_sequences,
             validation_sentences=config.validation_sequences,
             column=config.column,
+            records=records,
         )
 
-    def rows(self, corpus: TextCorpus, tokenizer, model, positions: int) -> tuple[Rows, Rows]:
+    def rows(
+        self,
+        corpus: TextCorpus | LargeCorpus,
+        tokenizer,
+        model,
+        positions: int,
+        progress: Progress | None = None,
+    ) -> tuple[Rows, Rows]:
         """Sentences, long ones in several rows."""
+        if isinstance(corpus, LargeCorpus):
+            return large_corpora.rows(corpus, Sentences(tokenizer, positions), progress)
         return texts.tokenise_split(corpus, tokenizer, positions)
 
     def pad(self, tokenizer) -> int:
@@ -85,7 +114,7 @@ class FillMask:
         masking = Masking(whole_words=whole_words)
         return Masker(tokenizer, model.config.vocab_size, masking)
 
-    def held_out(self, batches: list[Batch], masker: Masker | None) -> list[Batch]:
+    def held_out(self, batches: Sequence[Batch], masker: Masker | None) -> list[Batch]:
         """With hidden tokens, the same ones in every run."""
         return [masker.hide(batch, seed=HELD_OUT_SEED) for batch in batches]
 
@@ -144,10 +173,11 @@ class FillMask:
             # Attention maps are kept for training only; what is measured is what is used.
             model.set_attn_implementation("sdpa")
             quality = metrics.evaluate(
-                model, judged.batches, None, teacher=judged.teacher, scores="masked"
-            )
+                model, judged.batches, None, teacher=judged.teacher, scores="masked",
+                intervals=True,
+            )  # fmt: skip
             if name == "teacher":
-                quality = replace(quality, kl_to_teacher=None, agreement=None)
+                quality = without_fidelity(quality)
             row = result[name]
             row["parameters"] = models.parameters(model)
             _fill(row, quality)

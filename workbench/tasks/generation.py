@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from workbench import corpora, metrics, models, runtime
+from workbench import corpora, large_corpora, metrics, models, runtime
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Corpus, Rows
 from workbench.errors import UsageError
 from workbench.headline import BY_TASK
+from workbench.large_corpora import LargeCorpus
 from workbench.metrics import Quality
 from workbench.probes import Probe, at_place
+from workbench.progress import Progress
 from workbench.recipes.recipe import Scale, Shape
+from workbench.record_kinds import Proteins
 from workbench.runtime import Runtime
 from workbench.tasks.task import ROW_KEYS, Judged
 from workbench.worlds import proteins
@@ -33,27 +37,46 @@ class Generation:
     kind = models.CAUSAL
     headline = BY_TASK[name]
     tags = ("knowledge-distillation", "protein")
+    intervals_in_table = False
 
     def load_model(self, source: str):
         """A causal language model."""
         return models.load_causal_lm(source)
 
-    def load_corpus(self, config: RunConfig) -> Corpus:
+    def load_corpus(self, config: RunConfig) -> Corpus | LargeCorpus:
         """Sequences."""
         if config.alleles:
-            raise UsageError(
-                f"--alleles is for peptides and HLA; leave it out for {config.recipe}"
-            )
+            raise UsageError(f"--alleles is for peptides and HLA; leave it out for {config.recipe}")
+        records = large_corpora.load(
+            config.data,
+            config.column,
+            corpora.EXPECTED,
+            train_records=config.train_sequences,
+            validation_records=config.validation_sequences,
+        )
+        if isinstance(records, LargeCorpus):
+            return records
         return corpora.load(
             config.data,
             train_sequences=config.train_sequences,
             validation_sequences=config.validation_sequences,
             column=config.column,
+            records=records,
         )
 
-    def rows(self, corpus: Corpus, tokenizer, model, positions: int) -> tuple[Rows, Rows]:
+    def rows(
+        self,
+        corpus: Corpus | LargeCorpus,
+        tokenizer,
+        model,
+        positions: int,
+        progress: Progress | None = None,
+    ) -> tuple[Rows, Rows]:
         """Sequences in blocks, in the form that the model wants."""
-        return corpora.tokenise_split(corpus, tokenizer, corpora.format_of(model.config), positions)
+        form = corpora.format_of(model.config)
+        if isinstance(corpus, LargeCorpus):
+            return large_corpora.rows(corpus, Proteins(tokenizer, form, positions), progress)
+        return corpora.tokenise_split(corpus, tokenizer, form, positions)
 
     def pad(self, tokenizer) -> int:
         """The end-of-text token."""
@@ -63,7 +86,7 @@ class Generation:
         """Nothing is hidden: every next token is."""
         refuse_whole_words(whole_words, self.name)
 
-    def held_out(self, batches: list[Batch], masker: None) -> list[Batch]:
+    def held_out(self, batches: Sequence[Batch], masker: None) -> Sequence[Batch]:
         """As they are."""
         return batches
 
@@ -120,10 +143,11 @@ class Generation:
             if model is None or name in judged.known:
                 continue
             quality = metrics.evaluate(
-                model, judged.batches, judged.validation.residues, teacher=judged.teacher
-            )
+                model, judged.batches, judged.validation.residues, teacher=judged.teacher,
+                intervals=True,
+            )  # fmt: skip
             if name == "teacher":
-                quality = replace(quality, kl_to_teacher=None, agreement=None)
+                quality = without_fidelity(quality)
             row = result[name]
             row["parameters"] = models.parameters(model)
             fill_quality(row, quality)
@@ -230,6 +254,14 @@ def fill_quality(row: dict[str, Any], quality: Quality) -> None:
         "perplexity", "perplexity_per_residue", "kl_to_teacher", "agreement", "calibration_error",
     ):  # fmt: skip
         row[name] = getattr(quality, name)
+    row["intervals"] = quality.intervals
+
+
+def without_fidelity(quality: Quality) -> Quality:
+    """The teacher's own quality: that it agrees with itself says nothing."""
+    compared = ("kl_to_teacher", "agreement")
+    intervals = {k: v for k, v in (quality.intervals or {}).items() if k not in compared}
+    return replace(quality, kl_to_teacher=None, agreement=None, intervals=intervals or None)
 
 
 def _world_frequencies() -> dict[str, float]:

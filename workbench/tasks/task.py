@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from workbench.corpora import Batch, Rows
     from workbench.masking import Masker
     from workbench.models import Kind
+    from workbench.progress import Progress
     from workbench.teacher_cache import Teacher
 
 #: Keys that every row of the results has; what does not apply is null.
 ROW_KEYS = (
     "parameters", "perplexity", "perplexity_per_residue", "accuracy", "f1", "auc",
     "kl_to_teacher", "agreement", "calibration_error", "latency_ms", "latency_p95_ms",
-    "tokens_per_second", "throughput", "generation_seconds", "peak_memory_mb",
+    "tokens_per_second", "throughput", "generation_seconds", "peak_memory_mb", "intervals",
 )  # fmt: skip
 
 
@@ -44,7 +45,7 @@ class Judged:
     corpus: Any
     tokenizer: Any
     validation: Rows
-    batches: list[Batch]
+    batches: Sequence[Batch]
     teacher_model: Any
     teacher: Teacher | None
     student: Any
@@ -61,6 +62,8 @@ class Task(Protocol):
     headline: Headline
     #: Of the model card: tags of the hub.
     tags: tuple[str, ...]
+    #: Whether the table of four rows has room for intervals; the model card has it always.
+    intervals_in_table: bool
 
     def load_model(self, source: str) -> tuple[Any, Any, str]:
         """Teacher or student, its tokenizer, and where they came from."""
@@ -68,8 +71,18 @@ class Task(Protocol):
     def load_corpus(self, config: RunConfig) -> Any:
         """The data that a configuration asks for, with ``notes`` and ``source``."""
 
-    def rows(self, corpus: Any, tokenizer: Any, model: Any, positions: int) -> tuple[Rows, Rows]:
-        """Training and held-out rows of tokens for a model and its like."""
+    def rows(
+        self,
+        corpus: Any,
+        tokenizer: Any,
+        model: Any,
+        positions: int,
+        progress: Progress | None = None,
+    ) -> tuple[Rows, Rows]:
+        """Training and held-out rows of tokens for a model and its like.
+
+        Of a large corpus this takes a while, and whoever is given in ``progress`` is told.
+        """
 
     def pad(self, tokenizer: Any) -> int:
         """Token id that batches are filled up with."""
@@ -77,7 +90,7 @@ class Task(Protocol):
     def masker(self, tokenizer: Any, model: Any, *, whole_words: bool) -> Masker | None:
         """What hides tokens of the training batches; None where none are hidden."""
 
-    def held_out(self, batches: list[Batch], masker: Masker | None) -> list[Batch]:
+    def held_out(self, batches: Sequence[Batch], masker: Masker | None) -> Sequence[Batch]:
         """The held-out batches as they are judged."""
 
     def build(self, shape: Shape, scale: Scale, *, seed: int, tokenizer: Any, like: Any) -> Any:

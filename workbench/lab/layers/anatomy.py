@@ -104,10 +104,11 @@ def examine(teacher: Any) -> Anatomy:
 def _of_source(source: str | Path) -> Anatomy:
     from transformers import AutoConfig
 
-    from workbench import models, recipes
+    from workbench import hub, models, recipes
 
-    place = models.resolve_model(source)
+    place, revision = models.resolve_model(source), {}
     if not isinstance(place, Path):
+        place, revision["revision"] = hub.split(place)
         # The published teachers' shapes are known here; the hub need not be asked.
         for name in recipes.names("text-generation"):
             for scale in recipes.get(name).scales.values():
@@ -115,7 +116,7 @@ def _of_source(source: str | Path) -> Anatomy:
                     return _of_shape(scale.teacher, place.rpartition("/")[2])
     try:
         with models.quiet_transformers():
-            config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(place, trust_remote_code=False, **revision)
     except Exception as error:
         # Whatever the loader raises is about what was given; the line says which of it.
         reason = (str(error).strip() or repr(error)).splitlines()[0]

@@ -387,7 +387,7 @@ class Engine:
         with self._alone():
             shop = workshop.prepare(config, _Told(self))
         self._stop_if_cancelled("stopped before the first step")
-        storage.write_json(directory.config, run_directory.described(config))
+        storage.write_json(directory.config, run_directory.described(config, origin=shop.origin))
         self._session = Session(
             directory, config, shop, _Told(self), on_metrics=self._measured, keeps=True
         )

@@ -1,0 +1,242 @@
+"""A dry run: exact where it can be, close where it estimates, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import workbench
+from workbench import catalogue, cli, places, plan_table, plans, rates, recipes, runs
+from workbench.errors import UsageError, WorkbenchError
+from workbench.rates import Rates
+
+QUICK = Rates("cpu", 1, 4e10, 2e10, 1e10, 8e9, 1e-8, 0.0)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Plans without the two seconds of measuring."""
+    monkeypatch.setattr(rates, "measure", lambda asked, device: QUICK)
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch, tmp_path):
+    """An empty directory, an empty hub cache, and no network."""
+    from huggingface_hub import constants
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("a dry run asked the network")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.parametrize("scale", ["classroom", "paper"])
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_has_a_plan_and_nothing_is_left_behind(quick, tmp_path, cache, name, scale):
+    before = sorted(cache.iterdir())
+    found = plans.plan(name, scale=scale)
+    json.dumps(found, allow_nan=False)
+    counts = catalogue.describe(name)["parameters"][scale]
+    assert found["teacher"]["parameters"] == counts["teacher"]
+    # With a layer map the student has its teacher's vocabulary and positions, as the recipe's.
+    assert found["student"]["parameters"] == counts["student"]
+    assert found["total"]["steps"] == recipes.get(name).scale(scale).steps
+    assert found["flops"]["total"] > found["flops"]["student"] > 0
+    text = plan_table.text(found)
+    assert f"{counts['teacher']:,} parameters" in text and "nothing was begun" in text
+    assert list(tmp_path.iterdir()) == []
+    assert sorted(cache.iterdir()) == before
+    if scale == "paper":
+        assert "is not here" in text
+
+
+def test_what_is_asked_for_decides(quick):
+    own = plans.plan("protgpt2-tiny")
+    longer = plans.plan("protgpt2-tiny", steps=2400)
+    assert longer["flops"]["student"] == pytest.approx(2 * own["flops"]["student"])
+    # Answers are kept: twice the steps ask the teacher no more often.
+    assert longer["flops"]["teacher"] == own["flops"]["teacher"]
+    live = plans.plan("protgpt2-tiny", cached=False)
+    assert live["flops"]["teacher"] > 5 * own["flops"]["teacher"]
+    assert live["disk"]["cache"] < own["disk"]["cache"]
+    wide = plans.plan("protgpt2-tiny", size="3x96")
+    assert (wide["student"]["layers"], wide["student"]["width"]) == (3, 96)
+    halved = plans.plan("protgpt2-tiny", init="2i")
+    assert halved["student"]["width"] == halved["teacher"]["width"]
+    larger = plans.plan("protgpt2-tiny", batch_size=64)
+    assert larger["step"]["sequences"] > 1.5 * own["step"]["sequences"]
+    assert larger["memory"]["step"] > 1.5 * own["memory"]["step"]
+
+
+def test_the_data_of_the_classroom_are_counted_exactly(quick):
+    from workbench import workshop
+    from workbench.config import RunConfig
+    from workbench.progress import Silent
+
+    options = {"train_sequences": 90, "validation_sequences": 30}
+    shop = workshop.prepare(RunConfig.from_recipe("protgpt2-tiny", **options), Silent())
+    found = plans.plan("protgpt2-tiny", **options)
+    assert found["reading"]["rows"] == len(shop.train)
+    assert found["reading"]["tokens"] == sum(b.tokens for b in shop.train_batches)
+    assert found["reading"]["held_out"]["tokens"] == sum(b.tokens for b in shop.validation_batches)
+    states = shop.teacher.all_states, shop.validation_teacher.all_states
+    assert found["disk"]["cache"] == sum(s.numel() * s.element_size() for s in states)
+
+
+@pytest.mark.parametrize("name", ["protgpt2-tiny", "tinybiobert"])
+def test_the_disk_is_that_of_a_real_run(quick, tmp_path, name):
+    """Without figures, which take half a minute to draw; TinyBioBERT's checkpoint has more."""
+    options = {"steps": 20, "train_sequences": 64, "validation_sequences": 40}
+    found = plans.plan(name, tmp_path / "run", **options)["disk"]
+    runs.distill(name, tmp_path / "run", brief=True, **options)
+
+    def size(place: Path) -> int:
+        return sum(p.stat().st_size for p in place.rglob("*") if p.is_file())
+
+    assert found["checkpoint"] == pytest.approx(size(tmp_path / "run" / "checkpoint"), rel=0.01)
+    weights = tmp_path / "run" / "student"
+    assert found["student"] == pytest.approx(size(weights), rel=0.02)
+    without = found["run"] - plans.FIGURES[recipes.get(name).task]
+    assert without == pytest.approx(size(tmp_path / "run"), rel=0.02)
+
+
+def test_a_configuration_alone_is_enough_of_a_teacher(quick, tiny_teacher, tmp_path):
+    alone = tmp_path / "teacher"
+    alone.mkdir()
+    shutil.copy(tiny_teacher / "config.json", alone)
+    whole, bare = (
+        plans.plan("protgpt2-tiny", teacher=str(place)) for place in (tiny_teacher, alone)
+    )
+    assert whole["teacher"]["parameters"] == bare["teacher"]["parameters"]
+    assert "no weights" in " ".join(bare["warnings"])
+    assert "no weights" not in " ".join(whole["warnings"])
+    # Without a tokenizer rows are taken as full, which is more than they are.
+    assert bare["step"]["tokens"] > whole["step"]["tokens"]
+    assert bare["reading"]["rows"] is None
+
+
+def test_a_model_in_the_hubs_cache_is_found_without_the_network(quick, tiny_teacher, tmp_path):
+    assert not places.of_model("someone/model").here
+    snapshot = tmp_path / "hub" / "models--someone--model" / "snapshots" / "abc"
+    shutil.copytree(tiny_teacher, snapshot)
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("abc")
+    found = plans.plan("protgpt2-tiny", teacher="someone/model")
+    assert found["teacher"]["where"] == "hub cache" and found["disk"]["download"] == 0
+    assert plans.plan("protgpt2-tiny", teacher="someone/model@abc")["teacher"]["here"]
+    assert not places.of_model("someone/model@older").here
+    assert found["teacher"]["bytes"] == (tiny_teacher / "model.safetensors").stat().st_size
+
+
+def test_what_is_nowhere_is_refused_in_one_line(quick, tmp_path):
+    with pytest.raises(WorkbenchError, match="shape of someone/else is not known here"):
+        plans.plan("protgpt2-tiny", teacher="someone/else")
+    with pytest.raises(WorkbenchError, match=r"no file .*missing\.fasta"):
+        plans.plan("protgpt2-tiny", data="./missing.fasta")
+    with pytest.raises(UsageError, match="steps"):
+        plans.plan("protgpt2-tiny", steps=0)
+    with pytest.raises(WorkbenchError, match="expected a masked language model"):
+        plans.plan("distilbiobert", teacher="protgpt2")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("x")
+    with pytest.raises(WorkbenchError, match="something else"):
+        plans.plan("protgpt2-tiny", tmp_path / "full")
+
+
+def test_of_a_large_file_the_beginning_is_looked_at(quick, tmp_path, monkeypatch):
+    from workbench import reading
+    from workbench.worlds import proteins
+
+    drawn = proteins.sample(600, seed=5)
+    file = tmp_path / "proteins.fasta"
+    file.write_text("".join(f">{i}\n{s}\n" for i, s in enumerate(drawn)))
+    whole = plans.plan("protgpt2-tiny", data=str(file))["reading"]
+    monkeypatch.setattr(reading, "LOOKED_AT", file.stat().st_size // 3)
+    part = plans.plan("protgpt2-tiny", data=str(file))["reading"]
+    assert whole["basis"] == "all of the data" and part["basis"].startswith("the first 3")
+    assert part["rows"] == pytest.approx(whole["rows"], rel=0.1)
+    assert part["tokens"] == pytest.approx(whole["tokens"], rel=0.1)
+    assert part["held_out"]["tokens"] == pytest.approx(whole["held_out"]["tokens"], rel=0.35)
+
+
+def test_of_a_large_table_the_first_records_are_looked_at(quick, tmp_path, monkeypatch):
+    from datasets import Dataset
+
+    from workbench import reading
+    from workbench.worlds import proteins
+
+    file = tmp_path / "proteins.parquet"
+    Dataset.from_dict({"sequence": proteins.sample(600, seed=5)}).to_parquet(str(file))
+    whole = plans.plan("protgpt2-tiny", data=str(file))["reading"]
+    monkeypatch.setattr(reading, "LOOKED_AT", 1000)
+    monkeypatch.setattr(reading, "RECORDS", 200)
+    part = plans.plan("protgpt2-tiny", data=str(file))["reading"]
+    assert part["basis"] == "the first 33.3% of the data"
+    assert part["tokens"] == pytest.approx(whole["tokens"], rel=0.1)
+
+
+def test_memory_and_disk_that_will_not_do_are_said_in_plain_words(quick, monkeypatch):
+    import psutil
+
+    small = psutil.virtual_memory()._replace(available=100_000_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: small)
+    monkeypatch.setattr(places, "free_bytes", lambda path: 1000)
+    warnings = " ".join(plans.plan("protgpt2-tiny")["warnings"])
+    assert "memory will not do" in warnings and "the disk will not do" in warnings
+    huge = plans.plan("protgpt2-medium", scale="paper")["warnings"]
+    assert "--no-cache" in huge[0]
+
+
+def test_the_rates_are_measured_on_layers_of_these_widths(monkeypatch):
+    """Of this test only the numbers' sense is asked, never their size."""
+    seen = {}
+    real = rates.measure
+
+    def measure(asked, device):
+        seen["asked"] = asked
+        seen["rates"] = real(asked, device)
+        return seen["rates"]
+
+    monkeypatch.setattr(rates, "measure", measure)
+    monkeypatch.setattr(rates, "SECONDS", 0.02)
+    found = workbench.plan("tinybiobert")
+    measured = seen["rates"]
+    assert seen["asked"].sizes[0].width == 96
+    assert min(measured.products, measured.teacher, measured.student, measured.loss) > 0
+    assert measured.optimiser > 0
+    seconds = found["seconds"]
+    assert seconds["student"] == pytest.approx(found["flops"]["student"] / measured.student)
+    assert seconds["total"] == pytest.approx(sum(v for k, v in seconds.items() if k != "total"))
+    assert found["machine"]["efficiency"]["teacher"] == measured.teacher / measured.products
+
+
+def test_the_command_prints_one_object_or_a_table(quick, capsys, tmp_path):
+    arguments = ["distill", "protgpt2-tiny", "--dry-run", "--steps", "7", "--run", "somewhere"]
+    assert cli._run([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["total"]["steps"] == 7
+    assert cli._run(arguments) == 0
+    printed = capsys.readouterr().out
+    for word in ("teacher", "student", "FLOPs", "efficiency", "time", "memory", "disk", "cache"):
+        assert f"\n  {word} " in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_faster_machine_needs_less_time(monkeypatch):
+    times = []
+    for factor in (1, 4):
+        fast = replace(
+            QUICK, teacher=factor * QUICK.teacher, student=factor * QUICK.student,
+            loss=factor * QUICK.loss, optimiser=QUICK.optimiser / factor,
+        )  # fmt: skip
+        monkeypatch.setattr(rates, "measure", lambda asked, device, fast=fast: fast)
+        times.append(plans.plan("protgpt2-tiny")["seconds"]["total"])
+    assert times[0] == pytest.approx(4 * times[1])

@@ -1,0 +1,74 @@
+"""How a saved student is asked, with transformers and torch alone: code for its model card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: A molecule whose peptides are well known, and two peptides for it: one with its anchors
+#: (P at the second place, L at the last), one without.
+_ALLELE = "HLA-B*07:02"
+_PEPTIDES = ("SPRWYFYYL", "SDRWYFYYD")
+#: "." is what makes the code work in the directory itself, wherever that was copied.
+_HERE = '# "." is this directory; elsewhere give its path, or its id on the hub.'
+
+
+def code(task: str, tokenizer: Any) -> str:
+    """A program that asks the model in the current directory and prints its answers.
+
+    Args:
+        task: of the hub: text-generation, text-classification or fill-mask.
+        tokenizer: of the model.
+    """
+    lines = {
+        "text-generation": _generation,
+        "text-classification": _classification,
+        "fill-mask": _fill_mask,
+    }[task](tokenizer)
+    return "\n".join(["from transformers import pipeline", "", *lines])
+
+
+def words(task: str) -> str:
+    """What goes in and what comes out."""
+    return {
+        "text-generation": "In goes the end-of-text mark, or the mark and the first residues of a "
+        "protein; out comes what follows, drawn from the model's own distribution.",
+        "text-classification": "In go the 34 residues of an HLA molecule's pseudo-sequence (as "
+        "NetMHCpan chooses them) and then those of a peptide, with a space between any two "
+        "letters; out comes whether the peptide binds, with a probability.",
+        "fill-mask": "In goes a sentence with one word hidden; out come words that may have stood "
+        "there, with their probabilities.",
+    }[task]
+
+
+def _generation(tokenizer: Any) -> list[str]:
+    end = repr(tokenizer.eos_token)
+    return [
+        _HERE,
+        'write = pipeline("text-generation", model=".")',
+        f"for answer in write({end}, num_return_sequences=3):",
+        f'    print(answer["generated_text"].replace({end}, "").replace("\\n", ""))',
+    ]
+
+
+def _classification(tokenizer: Any) -> list[str]:
+    from workbench.worlds import peptides
+
+    known = {allele.name: allele.pseudo_sequence for allele in peptides.built_in_alleles()}
+    return [
+        _HERE,
+        'judge = pipeline("text-classification", model=".")',
+        f'pseudo_sequence = "{known[_ALLELE]}"  # of {_ALLELE}',
+        f"for peptide in {_PEPTIDES!r}:",
+        '    answer = judge(" ".join(pseudo_sequence + peptide))[0]',
+        '    print(peptide, answer["label"], round(answer["score"], 3))',
+    ]
+
+
+def _fill_mask(tokenizer: Any) -> list[str]:
+    sentence = f"Gefitinib inhibits {tokenizer.mask_token} ."
+    return [
+        _HERE,
+        'fill = pipeline("fill-mask", model=".")',
+        f"for answer in fill({sentence!r}, top_k=3):",
+        '    print(answer["token_str"], round(answer["score"], 3))',
+    ]

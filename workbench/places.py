@@ -1,0 +1,140 @@
+"""Where a teacher and data would come from, and whether they are here; the network is not asked."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from workbench import models
+from workbench.errors import WorkbenchError
+
+Where = Literal["built in", "directory", "file", "world", "hub cache", "hub"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something is.
+
+    Attributes:
+        source: as it was asked for.
+        where: "hub" alone means that it would have to be downloaded.
+        path: of the directory or file; None where it is not here, or in no file.
+        bytes: of the weights or the file that are here; None if they are not, or not known.
+    """
+
+    source: str
+    where: Where
+    path: Path | None = None
+    bytes: int | None = None
+
+    @property
+    def here(self) -> bool:
+        """Whether nothing has to be downloaded."""
+        return self.where != "hub"
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        path = None if self.path is None else str(self.path)
+        return {**asdict(self), "path": path, "here": self.here}
+
+
+def of_model(source: str) -> Place:
+    """Where a model is: built in, in a directory, in the hub's local cache, or on the hub.
+
+    Raises:
+        WorkbenchError: if it is none of these.
+    """
+    found = models.resolve_model(source)
+    if isinstance(found, Path):
+        if not found.is_dir():
+            raise WorkbenchError(
+                f"{found} is a file; expected a model directory with config.json and *.safetensors"
+            )
+        built_in = models.BUILT_IN_TEACHERS.parent in found.parents
+        return Place(source, "built in" if built_in else "directory", found, _weights(found))
+    snapshot = _snapshot(found)
+    if snapshot is None:
+        return Place(source, "hub")
+    size = _weights(snapshot)
+    # A configuration that was looked at once is here without its weights.
+    return Place(source, "hub" if size is None else "hub cache", snapshot, size)
+
+
+def of_data(source: str) -> Place:
+    """Where data are: a world, a file, in the hub's local cache, or on the hub.
+
+    Raises:
+        WorkbenchError: if it is none of these.
+    """
+    if source.startswith("world:"):
+        return Place(source, "world")
+    path = Path(source).expanduser()
+    if path.is_file():
+        return Place(source, "file", path, path.stat().st_size)
+    if path.is_dir():
+        raise WorkbenchError(f"{source} is a directory; expected a file")
+    # The rule by which `sources.read` tells a hub id from a file that is not there.
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", source) or source.startswith("."):
+        raise WorkbenchError(
+            f"there is no file {source}; expected a file, a world such as world:proteins, or an "
+            "id on the hub such as nferruz/UR50_2021_04"
+        )
+    for directory in _data_caches(name(source)):
+        if directory.is_dir():
+            return Place(source, "hub cache", directory, _tree(directory))
+    return Place(source, "hub")
+
+
+def free_bytes(path: Path) -> int:
+    """Free space where a directory is, or would be made."""
+    import shutil
+
+    return shutil.disk_usage(existing(path)).free
+
+
+def existing(path: Path) -> Path:
+    """The nearest directory that is there."""
+    path = path.absolute()
+    return next(p for p in (path, *path.parents) if p.exists())
+
+
+def name(source: str) -> str:
+    """An id on the hub without its revision, ``ORG/NAME@REVISION``."""
+    return source.partition("@")[0]
+
+
+def _snapshot(source: str) -> Path | None:
+    """A repository's directory in the hub's cache, of its revision or main; None without one."""
+    from huggingface_hub import try_to_load_from_cache
+
+    revision = source.partition("@")[2] or None
+    found = try_to_load_from_cache(name(source), "config.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _data_caches(repository: str) -> list[Path]:
+    """Where hub client and `datasets` keep a data set."""
+    from datasets import config
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = repo_folder_name(repo_id=repository, repo_type="dataset")
+    prepared = repository.replace("/", "___").lower()
+    return [Path(constants.HF_HUB_CACHE) / folder, Path(config.HF_DATASETS_CACHE) / prepared]
+
+
+def _weights(directory: Path) -> int | None:
+    sizes = [p.stat().st_size for p in directory.glob("*.safetensors")]
+    return sum(sizes) if sizes else None
+
+
+def _tree(directory: Path) -> int:
+    return sum(
+        os.path.getsize(Path(folder) / name)
+        for folder, _, names in os.walk(directory)
+        for name in names
+        if not (Path(folder) / name).is_symlink()
+    )
