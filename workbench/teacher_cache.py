@@ -217,8 +217,13 @@ def kept_or_live(
     """
     directory = directory or cache_directory()
     size = answer_bytes(teacher, batches)
-    # A tenth of the limit is no matter for any disk that holds the packages.
-    if size <= LARGEST and (size <= LARGEST // 10 or size <= _room(directory)):
+    # A tenth of the limit is no matter for any disk that holds the packages; and what another
+    # process has kept needs no room any more.
+    if size <= LARGEST and (
+        size <= LARGEST // 10
+        or size <= _room(directory)
+        or (directory / f"{cache_key(teacher, batches)}.safetensors").exists()
+    ):
         return open_cache(teacher, batches, directory=directory, progress=progress)
     if note:
         note(f"note: the teacher is asked at every step: its answers would take {_amount(size)}")
