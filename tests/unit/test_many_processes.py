@@ -232,7 +232,8 @@ def test_one_killed_ends_all_soon_and_the_run_goes_on(folder, options):
     try:
         deadline = time.monotonic() + 300
         while not (checkpoint := RunDirectory(path).checkpoint).exists():
-            assert launcher.poll() is None and time.monotonic() < deadline
+            assert launcher.poll() is None, launcher.stderr.read()[-3000:]
+            assert time.monotonic() < deadline
             time.sleep(0.2)
         workers = [p for p in psutil.Process(launcher.pid).children() if "workbench" in p.cmdline()]
         victim = next(p for p in workers if p.environ()["RANK"] == "1")
