@@ -139,7 +139,7 @@ class Session:
 
     def begin(self) -> None:
         """Measure the start and keep it; before the first step, once."""
-        self._team.agree(self._fingerprint, "teacher")
+        self._team.agree(self.shop.origin.fingerprint, "teacher")
         self._team.agree(self._data_digest(), "set of training batches")
         self._gather()
         main = self._team.main
