@@ -236,6 +236,8 @@ def _share(
     """Give the run the shared baseline, where there are any."""
     if baselines is None:
         return
+    if processes.count() > 1:
+        raise UsageError("a run of several processes has a baseline of its own")
     try:
         shop.baseline = shared_baseline.share(shop, config, Path(baselines), should_stop)
     except KeyboardInterrupt as error:

@@ -51,12 +51,17 @@ def learner(student: nn.Module, matcher: nn.Module, device: torch.device) -> Lea
     return made
 
 
-def backbone(model: nn.Module, device: torch.device) -> nn.Module:
-    """A copy of a frozen backbone in shards; called as it is, it gathers what it needs."""
+def backbone(model: nn.Module, device: torch.device) -> tuple[nn.Module, Learner]:
+    """A copy of a frozen backbone in shards, and the module to call it through.
+
+    The copy itself stays of its class: transformers knows by the class what a model can show of
+    its inside.
+    """
     made = copy.deepcopy(model).requires_grad_(False).eval()
+    root = Learner(made, nn.Module())
     # No backward pass comes, after which the outermost weights would else be dropped.
-    _cut(made, made, device, reshard_after_forward=True)
-    return made
+    _cut(root, made, device, reshard_after_forward=True)
+    return made, root
 
 
 def spare(student: nn.Module) -> nn.Module:

@@ -83,6 +83,8 @@ class LiveTeacher:
         inner.prepare(model, looks)
         self.device = torch.device(device)
         self.backbone, self.head = models.split_head(model)
+        #: Of a model in shards what it is called through.
+        self._root: Callable | None = None
         self.vocabulary = models.answers(model)
         # Of a BERT all hidden states are kept: a term may compare them, and of a classifier the
         # class logits follow from those of the first token.
@@ -102,6 +104,11 @@ class LiveTeacher:
 
     def signal(self, batch: Batch, scored: Tensor) -> TeacherSignal:
         """See `Teacher.signal`."""
+        if self._root is not None:
+            return self._root(self._answer, batch, scored)
+        return self._answer(batch, scored)
+
+    def _answer(self, batch: Batch, scored: Tensor) -> TeacherSignal:
         if not (self.looks or self.dropout):
             return _signal(self.states(batch), batch, scored, self._head())
         real = batch.real().to(self.device)
@@ -151,7 +158,7 @@ class LiveTeacher:
         from workbench import shards
 
         other = copy.copy(self)
-        other.backbone = shards.backbone(self.backbone, self.device)
+        other.backbone, other._root = shards.backbone(self.backbone, self.device)
         other.head = copy.deepcopy(self.head)
         self.model.to("cpu")
         self.device = torch.device("cpu")
@@ -210,8 +217,13 @@ def kept_or_live(
     """
     directory = directory or cache_directory()
     size = answer_bytes(teacher, batches)
-    # A tenth of the limit is no matter for any disk that holds the packages.
-    if size <= LARGEST and (size <= LARGEST // 10 or size <= _room(directory)):
+    # A tenth of the limit is no matter for any disk that holds the packages; and what another
+    # process has kept needs no room any more.
+    if size <= LARGEST and (
+        size <= LARGEST // 10
+        or size <= _room(directory)
+        or (directory / f"{cache_key(teacher, batches)}.safetensors").exists()
+    ):
         return open_cache(teacher, batches, directory=directory, progress=progress)
     if note:
         note(f"note: the teacher is asked at every step: its answers would take {_amount(size)}")

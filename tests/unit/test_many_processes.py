@@ -226,13 +226,14 @@ def test_bfloat16_learns_nearly_the_same_and_keeps_float32(worked, alone):
 def test_one_killed_ends_all_soon_and_the_run_goes_on(folder, options):
     path = folder / "killed"
     given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    command = [*TORCHRUN, "-m", "workbench", "distill", "protgpt2-tiny", "--run", str(path), *given,
-               "--steps=100000"]  # fmt: skip
+    command = ["-m", "--", "workbench", "distill", "protgpt2-tiny", "--run", str(path), *given]
+    command = [*TORCHRUN, *command, "--steps=100000"]
     launcher = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 300
         while not (checkpoint := RunDirectory(path).checkpoint).exists():
-            assert launcher.poll() is None and time.monotonic() < deadline
+            assert launcher.poll() is None, launcher.stderr.read()[-3000:]
+            assert time.monotonic() < deadline
             time.sleep(0.2)
         workers = [p for p in psutil.Process(launcher.pid).children() if "workbench" in p.cmdline()]
         victim = next(p for p in workers if p.environ()["RANK"] == "1")
