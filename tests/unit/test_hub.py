@@ -207,6 +207,7 @@ def test_pickles_are_never_loaded(monkeypatch):
     # What the hub has converted is found by the name of the branch, while it is what `main` holds.
     assert hub.weights_revision(hub.locate(f"{NAME}@{FIRST}")) == "main"
     answering(monkeypatch, {"main": SECOND}, pickled)
+    hub.locate.cache_clear()
     with pytest.raises(WorkbenchError, match=r"no safetensors at commit 1{12}.*refs/pr/NUMBER"):
         models.load_causal_lm(f"{NAME}@{FIRST}")
 
