@@ -116,11 +116,9 @@ def weights_revision(at: Located) -> str:
     Raises:
         WorkbenchError: if the commit has no safetensors and is not what `main` holds.
     """
-    from huggingface_hub import HfApi
-
     if at.files is None or any(file.endswith(".safetensors") for file in at.files):
         return at.commit
-    if HfApi().repo_info(at.name, timeout=PATIENCE).sha == at.commit:
+    if locate(at.name).commit == at.commit:
         return MAIN
     raise WorkbenchError(
         f"the model {at.name} has no safetensors at commit {at.commit[:12]}, and pickles are never "

@@ -207,6 +207,7 @@ def test_pickles_are_never_loaded(monkeypatch):
     # What the hub has converted is found by the name of the branch, while it is what `main` holds.
     assert hub.weights_revision(hub.locate(f"{NAME}@{FIRST}")) == "main"
     answering(monkeypatch, {"main": SECOND}, pickled)
+    hub.locate.cache_clear()
     with pytest.raises(WorkbenchError, match=r"no safetensors at commit 1{12}.*refs/pr/NUMBER"):
         models.load_causal_lm(f"{NAME}@{FIRST}")
 
@@ -289,3 +290,23 @@ def test_rows_are_as_long_as_asked_for_and_no_longer_than_the_models_take(tiny_t
     published = RunConfig.from_recipe("protgpt2-tiny", scale="paper")
     assert workshop.row_length(published, 1024) == 512
     assert workshop.row_length(published, 128) == 128
+
+
+# ---------------------------------------------------------------------- code of strangers
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "stranger"])
+def test_code_that_comes_with_a_model_is_never_run(kind, tiny_teacher, tmp_path):
+    place, trace = tmp_path / "model", tmp_path / "it_ran"
+    shutil.copytree(tiny_teacher, place)
+    (place / "strange.py").write_text(f"open({str(trace)!r}, 'w').close()\n")
+    config = json.loads((place / "config.json").read_text())
+    names = ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
+    config |= {"model_type": kind, "auto_map": dict.fromkeys(names, "strange.Strange")}
+    (place / "config.json").write_text(json.dumps(config))
+    if kind == "gpt2":  # what transformers knows itself is loaded as it knows it
+        assert type(models.load_causal_lm(place)[0]).__module__.startswith("transformers.")
+    else:
+        with pytest.raises(WorkbenchError, match="cannot load the model"):
+            models.load_causal_lm(place)
+    assert not trace.exists()
