@@ -85,6 +85,12 @@ def prepare(model, wanted: Looks) -> None:
         model.set_attn_implementation("eager")
 
 
+def release(model) -> None:
+    """Give a model fast attention again, where its architecture has it."""
+    if getattr(model, "_supports_sdpa", False):
+        model.set_attn_implementation("sdpa")
+
+
 def read(backbone: nn.Module, input_ids: Tensor, real: Tensor, wanted: Looks):
     """Last hidden states of a padded batch, and what was wanted from inside.
 

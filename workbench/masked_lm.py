@@ -98,13 +98,13 @@ def load(source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
         )
     lacking = [
         name
-        for name in ("mask", "pad", "cls", "sep")
+        for name in ("mask", "pad")
         if getattr(tokenizer, f"{name}_token_id") is None
     ]
     if lacking:
         raise WorkbenchError(
-            f"the tokenizer of {source} has no token for {', '.join(lacking)}; expected [MASK], "
-            "[PAD], [CLS] and [SEP], or others named in tokenizer_config.json"
+            f"the tokenizer of {source} has no token for {', '.join(lacking)}; expected [MASK] "
+            "and [PAD], or others named in tokenizer_config.json"
         )
     model.eval().requires_grad_(False)
     return model, tokenizer, str(place)

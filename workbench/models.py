@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from workbench import heads
 from workbench.errors import WorkbenchError
 from workbench.initialisation import Initialisation as Initialisation
 from workbench.initialisation import initialise as initialise
 from workbench.initialisation import layer_list
+from workbench.layer_maps import LayerMap
 from workbench.recipes.recipe import Shape
 
 if TYPE_CHECKING:
@@ -113,13 +115,24 @@ def build_causal_lm(shape: Shape, *, activation: str, seed: int, end_of_text: in
     return model.eval()
 
 
-def build_like(teacher: PreTrainedModel, layers: int, *, seed: int) -> PreTrainedModel:
+def build_like(
+    teacher: PreTrainedModel, layers: int, *, seed: int, layer_map: LayerMap | None = None
+) -> PreTrainedModel:
     """A fresh model of the teacher's kind and width with another number of layers, no dropout.
 
     The same seed gives the same weights; the process-wide random state is left as it was.
+
+    Args:
+        teacher: of any architecture that `layer_list` knows.
+        layers: of the new model.
+        seed: of its weights.
+        layer_map: says which kind of layer stands where, in models with several kinds; by
+            default the first ones of the teacher's.
+
+    Raises:
+        WorkbenchError: if the architecture cannot be given another number of layers.
     """
-    config = copy.deepcopy(teacher.config)
-    config.num_hidden_layers = layers
+    config = other_depth(teacher.config, layer_map or range(layers))
     # Chosen anew: a teacher that is asked for its attention maps has slow attention.
     config._attn_implementation = None
     for name, value in vars(config).items():
@@ -132,6 +145,56 @@ def build_like(teacher: PreTrainedModel, layers: int, *, seed: int) -> PreTraine
         own = teacher.generation_config.pad_token_id
         student.generation_config.pad_token_id = config.eos_token_id if own is None else own
     return student.eval()
+
+
+def other_depth(config, layer_map: Sequence[int | None]):
+    """A copy of a configuration with a layer for each entry of a map.
+
+    What a configuration says about its layers one by one (``layer_types``: full or sliding
+    attention, say) is taken from the layer that is copied.
+
+    Raises:
+        WorkbenchError: if the configuration cannot be read back with that many layers.
+    """
+    depth, layers = config.num_hidden_layers, len(layer_map)
+    values = config.to_dict()
+    own = {name: value for name, value in values.items() if "layer" in name}
+    new = copy.deepcopy(config)
+    new.num_hidden_layers = layers
+    for name, value in own.items():
+        if isinstance(value, list | tuple) and len(value) == depth:
+            # A layer that starts at random is of the kind that stands at its place.
+            picked = [value[i * depth // layers if k is None else k % depth]
+                      for i, k in enumerate(layer_map)]  # fmt: skip
+            setattr(new, name, type(value)(picked))
+    try:
+        new.validate()
+        read_back = type(new).from_dict(new.to_dict())
+    except Exception as error:
+        # Each family validates in its own way and raises what it likes.
+        raise WorkbenchError(
+            f"a {config.model_type} model cannot be given {layers} of its {depth} layers "
+            f"({' '.join(str(error).split())}); take --init random, which copies no layers"
+        ) from error
+    if read_back.num_hidden_layers != layers:
+        raise WorkbenchError(
+            f"a {config.model_type} model of {depth} layers cannot be given {layers}: its "
+            f"configuration is read back with {read_back.num_hidden_layers}; take --init random"
+        )
+    return new
+
+
+def context(model: PreTrainedModel, otherwise: int) -> int:
+    """Longest input of a model, tokens; where its architecture sets no limit, ``otherwise``.
+
+    A RoBERTa counts its positions from the number of its padding token on, and its table of
+    positions has that many rows more than can be used.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - unused
+    return getattr(model.config, "max_position_embeddings", None) or otherwise
 
 
 def parts(shape: Shape) -> dict[str, int]:
@@ -358,55 +421,32 @@ def split_head(model: PreTrainedModel) -> tuple[nn.Module, Callable[[Tensor], Te
     """The model without its head, and the head: from hidden states ``[rows, width]`` to logits.
 
     Rows can then be scored before the head is applied. A classifier's row is the hidden state
-    of the first token. Models that do more than ``head(hidden)``, such as scaling or capping
-    their logits, are recognised by comparing on a few tokens.
+    of the first token. Whether the two together say what the model says is tried on a few tokens.
 
     Raises:
-        WorkbenchError: if the two ways differ.
+        WorkbenchError: if they do not, as with a classifier that reads its answer elsewhere.
     """
     backbone = model.base_model
-    if is_classifier(model):
-        head = _classifier_head(model)
-    else:
-        head = masked_head(model) if is_masked(model) else model.get_output_embeddings()
+    classifies = is_classifier(model)
     device = next(model.parameters()).device
     tokens = torch.arange(4, device=device)[None] % model.config.vocab_size
     with torch.no_grad():
         whole = model(input_ids=tokens).logits
         hidden = backbone(input_ids=tokens).last_hidden_state
-        parts = head(hidden[:, 0] if is_classifier(model) else hidden)
-    if not torch.allclose(whole.float(), parts.float(), rtol=1e-3, atol=1e-3):
-        raise WorkbenchError(
-            f"{type(model).__name__} changes its logits after the head, or makes them otherwise; "
-            "models whose logits are scaled or capped cannot be distilled here yet"
-        )
-    return backbone, head
-
-
-def _classifier_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
-    """Pooler and classifier of a BERT, for hidden states of first tokens."""
-    pooler, classifier = getattr(model.base_model, "pooler", None), model.classifier
-    if pooler is None:
-        raise WorkbenchError(
-            f"{type(model).__name__} has no pooler; expected a classifier built as BERT's, pooler "
-            "and linear layer on the first token"
-        )
-    return lambda rows: classifier(pooler(rows[:, None]))
-
-
-def masked_head(model: PreTrainedModel) -> nn.Module:
-    """What a BERT has above its encoder: transformation, norm and decoder.
-
-    Raises:
-        WorkbenchError: if the model is built otherwise. RoBERTa, for one, counts its positions
-            from another number and marks words otherwise than with ``##``.
-    """
-    if hasattr(model, "cls"):
-        return model.cls
-    raise WorkbenchError(
-        f"{type(model).__name__} is not built as a BERT; expected a BertForMaskedLM, which has "
-        "its head in `cls`"
+        for head in heads.candidates(model, first_token=classifies):
+            parts = head(hidden[:, 0] if classifies else hidden)
+            if parts.shape == whole.shape and torch.allclose(
+                whole.float(), parts.float(), rtol=1e-3, atol=1e-3
+            ):
+                return backbone, head
+    where = (
+        "reads its answer from another token than the first, or from several; expected a "
+        "classifier of whole sequences that reads its first token, as those made of BERT, ESM, "
+        "RoBERTa or ELECTRA do"
+        if classifies
+        else "makes its answers of more than its last hidden states; expected a head on top of them"
     )
+    raise WorkbenchError(f"{type(model).__name__} {where}")
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -88,6 +88,11 @@ def read(source: str, column: str | None, expected: Expected) -> list[str]:
     return _read_fasta(path) if is_fasta else _read_lines(path)
 
 
+def is_fasta(source: str) -> bool:
+    """Whether a file's name says that it holds FASTA."""
+    return Path(source).suffix.lower() in _FASTA
+
+
 def check_text(path: Path) -> None:
     """Find the first line that is not UTF-8 text, so that the message can name it."""
     with path.open("rb") as file:

@@ -77,7 +77,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     progress.stage("loading the teacher and the data")
     task = tasks.of(config.recipe)
     teacher_model, tokenizer, _ = task.load_model(config.teacher)
-    corpus = task.load_corpus(config)
+    corpus = task.load_corpus(config, tokenizer)
     for note in corpus.notes:
         progress.note(f"note: {note}")
     depth = teacher_model.config.num_hidden_layers
@@ -119,7 +119,9 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
                 shape, scale, seed=config.seed, tokenizer=tokenizer, like=teacher_model
             )
         else:
-            student = models.build_like(teacher_model, shape.layers, seed=config.seed)
+            student = models.build_like(
+                teacher_model, shape.layers, seed=config.seed, layer_map=layer_map
+            )
             copied = layer_map if layer_maps.copies(config.init) else None
             reports.append(
                 models.initialise(student, teacher_model, copied, copies_head=variant.copies_head)
@@ -197,13 +199,13 @@ def student_shape(
         own = teacher_model.config
         return recipes.Shape(
             layers=len(layer_map),
-            heads=own.num_attention_heads,
+            heads=getattr(own, "num_attention_heads", 1),
             width=own.hidden_size,
-            positions=getattr(own, "max_position_embeddings", shape.positions),
+            positions=models.context(teacher_model, shape.positions),
             vocabulary=own.vocab_size,
         )
     shape = student_size.resize(shape, config.size)
-    context = getattr(teacher_model.config, "max_position_embeddings", shape.positions)
+    context = models.context(teacher_model, shape.positions)
     return replace(
         shape,
         vocabulary=max(tokens, teacher_model.config.vocab_size),

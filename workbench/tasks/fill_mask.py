@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from workbench import (
+    dialects,
     entities,
+    inner,
     masked_lm,
     masked_words,
     metrics,
@@ -61,8 +63,8 @@ class FillMask:
         """A masked language model."""
         return masked_lm.load(source)
 
-    def load_corpus(self, config: RunConfig) -> TextCorpus:
-        """Sentences."""
+    def load_corpus(self, config: RunConfig, tokenizer=None) -> TextCorpus:
+        """Sentences, or proteins for a tokenizer of residues."""
         if config.alleles:
             raise UsageError(f"--alleles is for peptides and HLA; leave it out for {config.recipe}")
         return texts.load(
@@ -70,6 +72,7 @@ class FillMask:
             train_sentences=config.train_sequences,
             validation_sentences=config.validation_sequences,
             column=config.column,
+            tokenizer=tokenizer,
         )
 
     def rows(self, corpus: TextCorpus, tokenizer, model, positions: int) -> tuple[Rows, Rows]:
@@ -95,7 +98,7 @@ class FillMask:
             shape,
             activation=scale.activation,
             seed=seed,
-            initial_spread=like.config.initializer_range,
+            initial_spread=getattr(like.config, "initializer_range", 0.02),
             pad=tokenizer.pad_token_id,
         )
 
@@ -142,7 +145,7 @@ class FillMask:
             if model is None or name in judged.known:
                 continue
             # Attention maps are kept for training only; what is measured is what is used.
-            model.set_attn_implementation("sdpa")
+            inner.release(model)
             quality = metrics.evaluate(
                 model, judged.batches, None, teacher=judged.teacher, scores="masked"
             )
@@ -198,8 +201,9 @@ class FillMask:
                 label = tokenizer.convert_tokens_to_ids(word)
                 found.append((text.replace("[MASK]", tokenizer.mask_token), label, truth))
             return found
+        first, last = dialects.marks(tokenizer)
         for block in shop.validation.tokens[:PROBES]:
-            ids = [int(i) for i in block[1:-1]]
+            ids = [int(i) for i in block[len(first) : len(block) - len(last)]]
             place = len(ids) // 2
             hidden = [*ids[:place], tokenizer.mask_token_id, *ids[place + 1 :]]
             found.append((tokenizer.decode(hidden), ids[place], None))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench import corpora, metrics, models, runtime
+from workbench import corpora, dialects, metrics, models, runtime
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Corpus, Rows
 from workbench.errors import UsageError
@@ -38,7 +38,7 @@ class Generation:
         """A causal language model."""
         return models.load_causal_lm(source)
 
-    def load_corpus(self, config: RunConfig) -> Corpus:
+    def load_corpus(self, config: RunConfig, tokenizer=None) -> Corpus:
         """Sequences."""
         if config.alleles:
             raise UsageError(
@@ -53,7 +53,8 @@ class Generation:
 
     def rows(self, corpus: Corpus, tokenizer, model, positions: int) -> tuple[Rows, Rows]:
         """Sequences in blocks, in the form that the model wants."""
-        return corpora.tokenise_split(corpus, tokenizer, corpora.format_of(model.config), positions)
+        form = corpora.format_of(model.config, tokenizer)
+        return corpora.tokenise_split(corpus, tokenizer, form, positions)
 
     def pad(self, tokenizer) -> int:
         """The end-of-text token."""
@@ -72,7 +73,7 @@ class Generation:
         model = models.build_causal_lm(
             shape, activation=scale.activation, seed=seed, end_of_text=tokenizer.eos_token_id
         )
-        model.config.sequence_format = corpora.format_of(like.config)
+        model.config.sequence_format = corpora.format_of(like.config, tokenizer)
         return model
 
     def count_parameters(self, shape: Shape, scale: Scale) -> int:
@@ -131,7 +132,7 @@ class Generation:
                 continue
             generated = metrics.generate_sequences(
                 model, judged.tokenizer, GENERATED, seed=config.seed,
-                longest=min(128, model.config.max_position_embeddings),
+                longest=min(128, models.context(model, 128)),
             )  # fmt: skip
             row["amino_acids"] = metrics.residue_frequencies(generated)
         for name, model in compared[:2]:
@@ -197,7 +198,7 @@ def _oracle_of_tokens(block: np.ndarray, tokenizer) -> np.ndarray | None:
     """
     end = tokenizer.eos_token_id
     columns = [*tokenizer.convert_tokens_to_ids(list(proteins.AMINO_ACIDS)), end]
-    if len(set(columns)) < len(proteins.SYMBOLS) or block[0] != end:
+    if len(set(columns)) < len(proteins.SYMBOLS) or block[0] != dialects.first_token(tokenizer):
         return None
     residues = {token: letter for token, letter in zip(columns, proteins.AMINO_ACIDS, strict=False)}
     inside = [int(token) for token in block[1:] if token != end]
