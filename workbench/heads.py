@@ -33,8 +33,10 @@ def candidates(
             yield lambda rows: model.classifier(pooler(rows[:, None]))
     elif hasattr(model, "cls"):
         yield model.cls
-    elif isinstance(model.get_output_embeddings(), nn.Module):
-        yield model.get_output_embeddings()
+    else:
+        last = model.get_output_embeddings()
+        if isinstance(last, nn.Linear) and last.in_features == model.config.hidden_size:
+            yield last
     if model.base_model in model.children():
         yield Above(model, first_token=first_token)
 

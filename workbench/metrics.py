@@ -217,7 +217,8 @@ def next_residue(model, tokenizer, prefix: str) -> dict[str, float]:
         tokenizer: its tokenizer.
         prefix: amino acids.
     """
-    ids = [dialects.first_token(tokenizer), *tokenizer(prefix, add_special_tokens=False)["input_ids"]]
+    begin = dialects.first_token(tokenizer)
+    ids = [begin, *tokenizer(prefix, add_special_tokens=False)["input_ids"]]
     device = next(model.parameters()).device
     logits = model(input_ids=torch.tensor([ids], device=device)).logits[0, -1]
     probabilities = torch.softmax(logits.float(), dim=-1).tolist()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -247,17 +247,14 @@ def load_causal_lm(source: str | Path) -> tuple[PreTrainedModel, PreTrainedToken
     """
     place = resolve_model(source)
     model, tokenizer = load_pretrained(place, CAUSAL)
-    rows, tokens = model.get_input_embeddings().num_embeddings, len(tokenizer)
-    if tokens > rows or rows - tokens >= EMBEDDING_PADDING:
-        raise WorkbenchError(
-            f"the vocabulary of {source} does not match: its tokenizer has {tokens} tokens, its "
-            f"model {rows}; give the tokenizer that the model was trained with"
-        )
     if tokenizer.eos_token_id is None:
         raise WorkbenchError(
             f"the tokenizer of {source} has no end-of-sequence token; expected one such as "
             f"{END_OF_TEXT}, with which sequences begin and end"
         )
+    if not isinstance(model.config.eos_token_id, int):
+        # Some families name several, or leave it to their tokenizer.
+        model.config.eos_token_id = tokenizer.eos_token_id
     model.eval().requires_grad_(False)
     return model, tokenizer, str(place)
 
@@ -302,8 +299,9 @@ def load_pretrained(
     Raises:
         WorkbenchError: if there are no weights, only pickles, or a model of another kind.
     """
-    if isinstance(place, Path):
-        _check_directory(place, kind)
+    from workbench import suitability
+
+    suitability.examine(place, kind)
     return _from_pretrained(place, kind)
 
 
@@ -313,26 +311,44 @@ def architectures(path: Path) -> list[str]:
     Raises:
         WorkbenchError: if it has no readable configuration.
     """
-    config = path / "config.json"
-    if not config.exists():
-        raise WorkbenchError(f"{path} has no config.json; expected a transformers model directory")
-    try:
-        return json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
-    except (ValueError, AttributeError) as error:
-        raise WorkbenchError(f"{config} is not a model configuration ({error})") from error
+    return stated(path).get("architectures") or []
 
 
-def _check_directory(path: Path, kind: Kind) -> None:
+def stated(path: Path) -> dict[str, Any]:
+    """The configuration of a model directory, as it is written.
+
+    Raises:
+        WorkbenchError: if it has no readable configuration.
+    """
     if not path.is_dir():
         raise WorkbenchError(
             f"{path} is a file; expected a model directory with config.json and *.safetensors"
         )
+    config = path / "config.json"
+    if not config.exists():
+        raise WorkbenchError(f"{path} has no config.json; expected a transformers model directory")
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+        values.keys()
+        return values
+    except (ValueError, AttributeError) as error:
+        raise WorkbenchError(f"{config} is not a model configuration ({error})") from error
+
+
+def wrong_kind(source: Path | str, found: str, kind: Kind) -> str:
+    """The line that says that a model is of another kind."""
+    return (
+        f"{source} holds {found}; expected {kind.name} "
+        f"({' or '.join('…' + e for e in kind.endings)})"
+    )
+
+
+def check_directory(path: Path, kind: Kind) -> None:
+    """Raise WorkbenchError unless a directory holds weights in safetensors and a tokenizer."""
     found = architectures(path)
     if kind.endings and not any(a.endswith(kind.endings) for a in found):
-        raise WorkbenchError(
-            f"{path} holds {' '.join(found) or 'a model of unnamed architecture'}; expected "
-            f"{kind.name} ({' or '.join('…' + e for e in kind.endings)})"
-        )
+        said = " ".join(found) or "a model of unnamed architecture"
+        raise WorkbenchError(wrong_kind(path, said, kind))
     if not list(path.glob("*.safetensors")):
         pickles = [p.name for p in sorted(path.iterdir()) if p.suffix in (".bin", ".pt", ".pth")]
         if pickles:
@@ -349,37 +365,55 @@ def _check_directory(path: Path, kind: Kind) -> None:
         )
 
 
+@contextmanager
+def _one_line(place: Path | str) -> Iterator[None]:
+    """Whatever transformers' loaders raise, as one line."""
+    try:
+        with quiet_transformers():
+            yield
+    except Exception as error:
+        # What they raise (OSError, ValueError, SafetensorError, RuntimeError for shapes that
+        # differ) is about what the user gave; the line says which of it.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        if not isinstance(place, Path):
+            raise WorkbenchError(
+                f"cannot load the model {place} from the hub ({reason}); without network, download "
+                f"it once where there is one (hf download {place}) and give the directory with "
+                "--teacher DIR, or leave --teacher and --scale away to use the built-in teacher"
+            ) from error
+        raise WorkbenchError(f"cannot load the model {place}: {reason}") from error
+
+
+def load_facts(place: Path | str) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Configuration and tokenizer of a model; its weights are left where they are.
+
+    Raises:
+        WorkbenchError: if they cannot be read, or the hub cannot be reached.
+    """
+    import transformers
+
+    with _one_line(place):
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+        return config, transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+
+
 def _from_pretrained(place: Path | str, kind: Kind):
     import transformers
 
-    hub = not isinstance(place, Path)
-    what = f"the model {place}"
-    try:
-        with quiet_transformers():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-            model, report = getattr(transformers, kind.auto_class).from_pretrained(
-                place,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    except Exception as error:
-        # Whatever the loaders raise (OSError, ValueError, SafetensorError, RuntimeError for
-        # shapes that differ) is about what the user gave; the line says which of it.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        if hub:
-            raise WorkbenchError(
-                f"cannot load {what} from the hub ({reason}); without network, download it once "
-                f"where there is one (hf download {place}) and give the directory with "
-                "--teacher DIR, or leave --teacher and --scale away to use the built-in teacher"
-            ) from error
-        raise WorkbenchError(f"cannot load {what}: {reason}") from error
+    with _one_line(place):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        model, report = getattr(transformers, kind.auto_class).from_pretrained(
+            place,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
     missing = sorted(k for k in report["missing_keys"] if not k.startswith(kind.may_lack or "\0"))
     if missing:
         raise WorkbenchError(
-            f"{what} lacks weights for {len(missing)} parameters, the first is {missing[0]}; "
-            f"{kind.advice}"
+            f"the model {place} lacks weights for {len(missing)} parameters, the first is "
+            f"{missing[0]}; {kind.advice}"
         )
     return model, tokenizer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench import corpora, inner, layer_maps, models, recipes, student_size, tasks
+from workbench import corpora, inner, layer_maps, models, recipes, student_size, suitability, tasks
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.distiller import Distiller, Schedule
@@ -73,6 +73,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     """
     from accelerate import Accelerator
 
+    suitability.check_run(config)
     accelerator = Accelerator()
     progress.stage("loading the teacher and the data")
     task = tasks.of(config.recipe)
@@ -93,7 +94,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     recipe = recipes.get(config.recipe)
     scale = recipe.scale(config.scale)
     variant = recipe.variant(config.variant)
-    objective = _matched(variant.objective, config.match)
+    objective = matched(variant.objective, config.match)
     objective = replace(objective, given=tuple((config.weights or {}).items()))
     objective.check_widths(shape.width, teacher_model.config.hidden_size)
 
@@ -171,7 +172,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     return shop
 
 
-def _matched(objective: Objective, layers: str | None) -> Objective:
+def matched(objective: Objective, layers: str | None) -> Objective:
     """The objective with another map for the terms that compare layers."""
     if layers is None:
         return objective
@@ -205,6 +206,10 @@ def student_shape(
             vocabulary=own.vocab_size,
         )
     shape = student_size.resize(shape, config.size)
+    objective = recipes.get(config.recipe).variant(config.variant).objective
+    heads = getattr(teacher_model.config, "num_attention_heads", shape.heads)
+    if objective.attention is not None and shape.width % heads == 0:
+        shape = replace(shape, heads=heads)  # compared head by head
     context = models.context(teacher_model, shape.positions)
     return replace(
         shape,
