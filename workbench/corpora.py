@@ -233,7 +233,7 @@ def held_out(text: str) -> bool:
 # ---------------------------------------------------------------------- tokens
 
 
-def format_of(config, tokenizer: PreTrainedTokenizerBase) -> SequenceFormat:
+def format_of(config, tokenizer: PreTrainedTokenizerBase | None = None) -> SequenceFormat:
     """How a teacher wants its sequences, as its configuration says in ``sequence_format``.
 
     ``plain`` is the bare letters; ``protgpt2`` is what the model card of ProtGPT2 asks for, a
@@ -242,7 +242,8 @@ def format_of(config, tokenizer: PreTrainedTokenizerBase) -> SequenceFormat:
     """
     stated = getattr(config, "sequence_format", None)
     if stated is None:
-        return "protgpt2" if dialects.breaks_lines(tokenizer) else "plain"
+        breaks = tokenizer is None or dialects.breaks_lines(tokenizer)
+        return "protgpt2" if breaks else "plain"
     return "plain" if stated == "plain" else "protgpt2"
 
 

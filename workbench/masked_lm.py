@@ -97,8 +97,8 @@ def load(source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
     ]
     if lacking:
         raise WorkbenchError(
-            f"the tokenizer of {source} has no token for {', '.join(lacking)}; expected [MASK] "
-            "and [PAD], or others named in tokenizer_config.json"
+            f"the tokenizer of {source} has no token for {', '.join(lacking)}; expected [MASK], "
+            "[PAD], [CLS] and [SEP], or others named in tokenizer_config.json"
         )
     model.eval().requires_grad_(False)
     return model, tokenizer, str(place)
