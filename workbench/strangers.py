@@ -18,8 +18,8 @@ from workbench.masking import Masker
 from workbench.objective import Objective
 from workbench.worlds.proteins import AMINO_ACIDS
 
-WIDTH, HEADS, LAYERS, POSITIONS = 64, 4, 6, 128
-BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 32, 2e-3, 0.01
+WIDTH, HEADS, LAYERS, POSITIONS = 48, 4, 6, 128
+BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 32, 4e-3, 0.01
 #: One sequence in so many is held out to judge the teacher by.
 HELD_OUT = 10
 HELD_OUT_SEED = 13

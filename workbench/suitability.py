@@ -47,10 +47,12 @@ def examine(place: Path | str, kind: Kind) -> Facts:
         WorkbenchError: one line that says what is there, what was expected and what to do.
     """
     if isinstance(place, Path):
-        _check_code(models.stated(place), str(place))
+        values = models.stated(place)
+        _check_code(values, str(place))
+        _check_single(values, kind, str(place))
         models.check_directory(place, kind)
     config, tokenizer = models.load_facts(place)
-    _check_code(config.to_dict(), str(place))
+    _check_single(config.to_dict(), kind, str(place))
     _check_kind(config, kind, str(place))
     check_vocabulary(config.vocab_size, tokenizer, str(place))
     return Facts(str(place), config, tokenizer)
@@ -145,17 +147,22 @@ def _check_code(values: dict[str, Any], source: str) -> None:
         )
 
 
+def _check_single(values: dict[str, Any], kind: Kind, source: str) -> None:
+    """Raise WorkbenchError if a model is an encoder and a decoder."""
+    if values.get("is_encoder_decoder"):
+        found = " ".join(values.get("architectures") or [f"a {values.get('model_type')} model"])
+        raise WorkbenchError(
+            f"{source} holds {found}, a sequence-to-sequence model: an encoder and a decoder, of "
+            f"which recipes here know one at a time; expected {kind.name}"
+        )
+
+
 def _check_kind(config, kind: Kind, source: str) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     found = " ".join(config.architectures or ()) or f"a {config.model_type} model"
     if kind.endings and not any(a.endswith(kind.endings) for a in config.architectures or ()):
         raise WorkbenchError(models.wrong_kind(source, found, kind))
-    if config.is_encoder_decoder:
-        raise WorkbenchError(
-            f"{source} holds {found}, a sequence-to-sequence model: an encoder and a decoder, of "
-            f"which recipes here know one at a time; expected {kind.name}"
-        )
     may_read_both_ways = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if kind is models.CAUSAL and may_read_both_ways and not getattr(config, "is_decoder", True):
         raise WorkbenchError(
