@@ -26,6 +26,7 @@ from workbench.lessons import (
     quality_and_cost,
     soft_and_hard_loss,
     temperature,
+    your_own_model,
 )
 from workbench.lessons.question import Exercise, Note, Outcome, Prediction, Wrong, judge_number
 from workbench.recipes import protgpt2
