@@ -80,4 +80,3 @@ class _HandOn(nn.Module):
         from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=inputs_embeds)
-

@@ -90,11 +90,7 @@ def load(source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
     """
     place = models.resolve_model(source)
     model, tokenizer = models.load_pretrained(place, models.MASKED)
-    lacking = [
-        name
-        for name in ("mask", "pad")
-        if getattr(tokenizer, f"{name}_token_id") is None
-    ]
+    lacking = [name for name in ("mask", "pad") if getattr(tokenizer, f"{name}_token_id") is None]
     if lacking:
         raise WorkbenchError(
             f"the tokenizer of {source} has no token for {', '.join(lacking)}; expected [MASK], "

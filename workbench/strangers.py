@@ -71,7 +71,8 @@ def esm(
     model = _fresh(EsmForMaskedLM, config, seed)
     rows = texts.tokenise(sequences, tokenizer, config.max_position_embeddings)
     masker = Masker(tokenizer, len(tokenizer))
-    return _train(directory, model, tokenizer, rows, Objective(scores="masked"), steps, seed, masker)
+    objective = Objective(scores="masked")
+    return _train(directory, model, tokenizer, rows, objective, steps, seed, masker)
 
 
 def decoder_tokenizer():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench import inner, layer_maps, models
+from workbench import classifiers, inner, layer_maps, models
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ def check_run(config: RunConfig) -> None:
     if isinstance(place, Path) and place.parent == models.BUILT_IN_TEACHERS:
         return
     facts = examine(place, task.kind)
+    if task.kind is models.CLASSIFIER:
+        classifiers.check_answers(facts.config, facts.tokenizer, facts.source)
     layer_map = layer_maps.parse(config.start, facts.config.num_hidden_layers)
     with torch.device("meta"):
         teacher = _empty(facts, task.kind)
@@ -113,9 +115,7 @@ def check_run(config: RunConfig) -> None:
             models.initialise(
                 student, teacher, layer_map if layer_maps.copies(config.init) else None
             )
-        objective = workshop.matched(
-            recipe.variant(config.variant).objective, config.match
-        )
+        objective = workshop.matched(recipe.variant(config.variant).objective, config.match)
         objective.check_widths(shape.width, teacher.config.hidden_size)
         if objective.looks_inside:
             inner.Matcher(objective, student.config, teacher.config)

@@ -102,10 +102,11 @@ def test_an_esm_classifier_says_whether_a_peptide_binds(tmp_path):
     tokenizer = strangers.encoder_tokenizer(tmp_path / "esm")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = EsmForSequenceClassification(
-            EsmConfig(**SMALL, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id,
-                      position_embedding_type="rotary", num_labels=2)  # fmt: skip
-        )
+        config = EsmConfig(
+            **SMALL, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id,
+            position_embedding_type="rotary", num_labels=2,
+        )  # fmt: skip
+        model = EsmForSequenceClassification(config)
     model.save_pretrained(tmp_path / "esm")
     tokenizer.save_pretrained(tmp_path / "esm")
     results = runs.distill(
@@ -274,9 +275,7 @@ def test_a_protein_of_a_row_or_more_is_read_whole(esm):
     assert quality.perplexity > 1
 
 
-def test_proteins_for_readers_of_words_and_sentences_for_readers_of_residues(
-    esm, fasta, tmp_path
-):
+def test_proteins_for_readers_of_words_and_sentences_for_readers_of_residues(esm, fasta, tmp_path):
     with pytest.raises(WorkbenchError, match="the model's tokenizer reads words"):
         runs.distill("distilbiobert", tmp_path / "a", progress=Silent(), data=str(fasta), steps=1)
     with pytest.raises(WorkbenchError, match="reads proteins, a token a residue"):

@@ -67,9 +67,10 @@ def refused(teacher: Path, data: Path, recipe: str = "protgpt2-tiny", **options)
 
 
 def test_only_when_all_suits_the_weights_are_opened(tmp_path, fasta):
+    teacher = str(llama(tmp_path / "llama"))
     with pytest.raises(WorkbenchError, match="cannot load the model"):
-        runs.distill("protgpt2-tiny", tmp_path / "run", progress=Silent(),
-                     teacher=str(llama(tmp_path / "llama")), data=str(fasta), init="2i")  # fmt: skip
+        runs.distill("protgpt2-tiny", tmp_path / "run", progress=Silent(), teacher=teacher,
+                     data=str(fasta), init="2i")  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -150,6 +151,15 @@ def test_another_task_an_image_model_and_a_reader_of_both_directions(tmp_path, f
     bert = described(tmp_path / "bert", BertConfig(**SMALL, vocab_size=24), tokenizer,
                      "BertLMHeadModel")  # fmt: skip
     assert "reads in both directions" in refused(bert, fasta)
+
+
+def test_a_classifier_with_other_classes(tmp_path, fasta):
+    from transformers import EsmConfig
+
+    tokenizer = strangers.encoder_tokenizer(tmp_path / "esm")
+    config = EsmConfig(**SMALL, vocab_size=len(tokenizer), pad_token_id=1, num_labels=5)
+    place = described(tmp_path / "esm", config, tokenizer, "EsmForSequenceClassification")
+    assert "sorts into 5 classes; expected two" in refused(place, fasta, "distilbert-pmhc")
 
 
 def test_pickles_and_code_of_its_own(tmp_path, fasta):

@@ -66,7 +66,7 @@ def _judge_suits(function: Callable) -> Outcome:
             raise Wrong(f"It should return True or False; it returned {given!r}.")
         if given != expected:
             raise Wrong(f"For {config} and the map {list(layers)} it says {given}: {why}.")
-    return Outcome("correct", "All of that stands in a few lines of config.json: no weight is read.")
+    return Outcome("correct", "A few lines of config.json say all of that: no weight is read.")
 
 
 q3 = Exercise(
@@ -116,7 +116,7 @@ q2 = Exercise(
         right="15.2: now it can stand beside a model with one token a residue.",
         near=(
             (_PER_TOKEN / _RESIDUES, "A perplexity is a product of chances: take a root."),
-            (_PER_TOKEN**_RESIDUES, "That is the other way round: a residue is easier than a token."),
+            (_PER_TOKEN**_RESIDUES, "That is the other way round: a residue is easier to tell."),
         ),
         otherwise="The log-likelihood of a token is shared by 2.5 residues.",
     ),
