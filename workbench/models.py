@@ -247,16 +247,20 @@ def load_causal_lm(source: str | Path) -> tuple[PreTrainedModel, PreTrainedToken
     """
     place = resolve_model(source)
     model, tokenizer = load_pretrained(place, CAUSAL)
-    if tokenizer.eos_token_id is None:
-        raise WorkbenchError(
-            f"the tokenizer of {source} has no end-of-sequence token; expected one such as "
-            f"{END_OF_TEXT}, with which sequences begin and end"
-        )
     if not isinstance(model.config.eos_token_id, int):
         # Some families name several, or leave it to their tokenizer.
         model.config.eos_token_id = tokenizer.eos_token_id
     model.eval().requires_grad_(False)
     return model, tokenizer, str(place)
+
+
+def check_end(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raise WorkbenchError unless a tokenizer has a token with which sequences end."""
+    if tokenizer.eos_token_id is None:
+        raise WorkbenchError(
+            f"the tokenizer of {source} has no end-of-sequence token; expected one such as "
+            f"{END_OF_TEXT}, with which sequences begin and end"
+        )
 
 
 def resolve_model(source: str | Path) -> Path | str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench import classifiers, inner, layer_maps, models
+from workbench import classifiers, inner, layer_maps, masked_lm, models
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ def examine(place: Path | str, kind: Kind) -> Facts:
     _check_single(config.to_dict(), kind, str(place))
     _check_kind(config, kind, str(place))
     check_vocabulary(config.vocab_size, tokenizer, str(place))
+    if kind is models.CAUSAL:
+        models.check_end(tokenizer, str(place))
+    elif kind is models.MASKED:
+        masked_lm.check_tokens(tokenizer, str(place))
     return Facts(str(place), config, tokenizer)
 
 
