@@ -88,7 +88,11 @@ def load(source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
         WorkbenchError: as `models.load_causal_lm`; and if it has other than two classes, or its
             tokenizer does not give a residue a token.
     """
+    from workbench import suitability
+
     place = models.resolve_model(source)
+    facts = suitability.examine(place, models.CLASSIFIER)
+    check_answers(facts.config, facts.tokenizer, str(source))
     model, tokenizer = models.load_pretrained(place, models.CLASSIFIER)
     check_fit(model, tokenizer, str(source))
     model.eval().requires_grad_(False)
@@ -120,16 +124,21 @@ def load_base(source: str | Path, *, seed: int) -> tuple[PreTrainedModel, PreTra
 
 def check_fit(model, tokenizer, source: str) -> None:
     """Raise WorkbenchError unless model and tokenizer fit each other and the task."""
-    if model.config.num_labels != len(CLASSES):
-        raise WorkbenchError(
-            f"{source} sorts into {model.config.num_labels} classes; expected two, "
-            f"{CLASSES[0]} and {CLASSES[1]}"
-        )
+    check_answers(model.config, tokenizer, source)
     rows, tokens = model.get_input_embeddings().num_embeddings, len(tokenizer)
     if tokens > rows:
         raise WorkbenchError(
             f"the vocabulary of {source} does not match: its tokenizer has {tokens} tokens, its "
             f"model {rows}; give the tokenizer that the model was trained with"
+        )
+
+
+def check_answers(config, tokenizer, source: str) -> None:
+    """The same of a configuration and a tokenizer, before there is a model."""
+    if config.num_labels != len(CLASSES):
+        raise WorkbenchError(
+            f"{source} sorts into {config.num_labels} classes; expected two, "
+            f"{CLASSES[0]} and {CLASSES[1]}"
         )
     found = tokenizer(write("ACD"))["input_ids"]
     residues = tokenizer.convert_tokens_to_ids(list("ACD"))

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench import sources
+from workbench import dialects, sources
 from workbench.errors import WorkbenchError
 from workbench.sources import check_text as check_text
 from workbench.worlds.proteins import AMINO_ACIDS
@@ -265,13 +265,18 @@ def held_out(text: str) -> bool:
 # ---------------------------------------------------------------------- tokens
 
 
-def format_of(config) -> SequenceFormat:
-    """How a teacher wants its sequences: built-in teachers say so in their configuration.
+def format_of(config, tokenizer: PreTrainedTokenizerBase | None = None) -> SequenceFormat:
+    """How a teacher wants its sequences, as its configuration says in ``sequence_format``.
 
     ``plain`` is the bare letters; ``protgpt2`` is what the model card of ProtGPT2 asks for, a
-    line break before, after, and within after every 60 residues.
+    line break before, after, and within after every 60 residues. A configuration that says
+    nothing means the latter, where the tokenizer has a line break.
     """
-    return "plain" if getattr(config, "sequence_format", None) == "plain" else "protgpt2"
+    stated = getattr(config, "sequence_format", None)
+    if stated is None:
+        breaks = tokenizer is None or dialects.breaks_lines(tokenizer)
+        return "protgpt2" if breaks else "plain"
+    return "plain" if stated == "plain" else "protgpt2"
 
 
 def write_sequence(sequence: str, form: SequenceFormat) -> str:
@@ -288,7 +293,7 @@ def tokenise(
     form: SequenceFormat,
     block: int,
 ) -> Rows:
-    """Sequences as rows of at most ``block`` tokens, each between end-of-text tokens.
+    """Sequences as rows of at most ``block`` tokens, each between tokens that begin and end it.
 
     A longer one is cut into blocks that overlap by one token: the last token of a
     block is the first, unscored, of the next. So every token but the very first of a
@@ -302,7 +307,7 @@ def tokenise(
     """
     if not sequences:
         return Rows([], 0)
-    end = tokenizer.eos_token_id
+    begin, end = dialects.first_token(tokenizer), tokenizer.eos_token_id
     texts = [write_sequence(s, form) for s in sequences]
     # Quietly: it would warn of sequences beyond the model's length, and they are cut below.
     encoded = tokenizer(
@@ -310,7 +315,7 @@ def tokenise(
     )["input_ids"]
     rows = []
     for ids in encoded:
-        tokens = np.array([end, *ids, end], dtype=np.int64)
+        tokens = np.array([begin, *ids, end], dtype=np.int64)
         for start in range(0, len(tokens) - 1, block - 1):
             rows.append(tokens[start : start + block])
     return Rows(rows, sum(len(s) for s in sequences))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench import corpora, tasks
+from workbench import corpora, models, recipes, suitability, tasks
 from workbench.config import RunConfig
 from workbench.shared_baseline import SharedBaseline
 from workbench.tasks import Judged
@@ -75,13 +75,18 @@ def evaluate_model(source: str, config: RunConfig) -> dict[str, Any]:
     from workbench.teacher_cache import LiveTeacher
 
     task = tasks.of(config.recipe)
+    if config.teacher != recipes.get(config.recipe).scale(config.scale).teacher_source:
+        # The built-in teacher is left out where it cannot be compared; one that was asked for not.
+        suitability.check_same_vocabulary(
+            *(suitability.examine(models.resolve_model(s), task.kind)
+              for s in (source, config.teacher))
+        )  # fmt: skip
     student, tokenizer, place = task.load_model(source)
     teacher_model, teacher_tokenizer, _ = task.load_model(config.teacher)
     same = teacher_tokenizer.get_vocab() == tokenizer.get_vocab()
-    corpus = task.load_corpus(config)
-    block = min(
-        student.config.max_position_embeddings, teacher_model.config.max_position_embeddings
-    )
+    corpus = task.load_corpus(config, tokenizer)
+    longest = recipes.get(config.recipe).scale(config.scale).student.positions
+    block = min(models.context(model, longest) for model in (student, teacher_model))
     _, validation = task.rows(corpus, tokenizer, student, block)
     masker = task.masker(tokenizer, student, whole_words=config.whole_words)
     batches = task.held_out(

@@ -118,7 +118,7 @@ def initialise(
     for name, tensor in teacher.state_dict(keep_vars=True).items():
         if isinstance(tensor, nn.Parameter):
             theirs.setdefault(_bare(teacher, name), (name, tensor))
-    place, teacher_place = layer_list(student), layer_list(teacher)
+    teacher_place, place = layer_list(teacher), layer_list(student)
     layers, teacher_layers = len(_module(student, place)), len(_module(teacher, teacher_place))
     layer_maps.check_range(layer_map, teacher_layers)
     if len(layer_map) != layers:
@@ -157,7 +157,7 @@ def layer_list(model: nn.Module) -> str:
             return name
     raise WorkbenchError(
         f"{type(model).__name__} has no list of {wanted} layers; expected a model such as GPT-2 or "
-        "BERT, which keeps its layers in one list"
+        "BERT, which keeps its layers in one list, each with weights of its own"
     )
 
 

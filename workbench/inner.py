@@ -83,6 +83,14 @@ def prepare(model, wanted: Looks) -> None:
     """
     if wanted.needs_maps:
         model.set_attn_implementation("eager")
+    if wanted.attention == "scores":
+        _check_scores(model)
+
+
+def release(model) -> None:
+    """Give a model fast attention again, where its architecture has it."""
+    if getattr(model, "_supports_sdpa", False):
+        model.set_attn_implementation("sdpa")
 
 
 def read(backbone: nn.Module, input_ids: Tensor, real: Tensor, wanted: Looks):
@@ -248,6 +256,30 @@ def _scores(query: Tensor, key: Tensor, heads: int) -> Tensor:
     size = width // heads
     q, k = (t.view(batch, length, heads, size).transpose(1, 2) for t in (query, key))
     return q @ k.transpose(-1, -2) / math.sqrt(size)
+
+
+@torch.no_grad()
+def _check_scores(model) -> None:
+    """Raise WorkbenchError unless queries times keys are a model's attention before softmax.
+
+    Not so where positions are turned into queries and keys afterwards (rotary embeddings).
+    """
+    backbone, before = model.base_model, model.config._attn_implementation
+    tokens = torch.arange(4, device=next(model.parameters()).device)[None]
+    model.set_attn_implementation("eager")
+    try:
+        with _queries_and_keys(backbone) as held:
+            maps = backbone(input_ids=tokens, output_attentions=True).attentions
+    finally:
+        model.set_attn_implementation(before)
+    heads = backbone.config.num_attention_heads
+    for (query, key), attention in zip(held, maps, strict=True):
+        if not torch.allclose(_scores(query, key, heads).softmax(-1), attention, atol=1e-4):
+            raise WorkbenchError(
+                f"the attention of {type(model).__name__} is more than queries times keys (rotary "
+                "positions, say); give --variant as-coded, which compares it after softmax, or "
+                "--init with a layer map and another recipe"
+            )
 
 
 @contextmanager

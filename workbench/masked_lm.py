@@ -90,24 +90,18 @@ def load(source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
     """
     place = models.resolve_model(source)
     model, tokenizer = models.load_pretrained(place, models.MASKED)
-    rows, tokens = model.get_input_embeddings().num_embeddings, len(tokenizer)
-    if tokens > rows or rows - tokens >= models.EMBEDDING_PADDING:
-        raise WorkbenchError(
-            f"the vocabulary of {source} does not match: its tokenizer has {tokens} tokens, its "
-            f"model {rows}; give the tokenizer that the model was trained with"
-        )
-    lacking = [
-        name
-        for name in ("mask", "pad", "cls", "sep")
-        if getattr(tokenizer, f"{name}_token_id") is None
-    ]
+    model.eval().requires_grad_(False)
+    return model, tokenizer, str(place)
+
+
+def check_tokens(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raise WorkbenchError unless a tokenizer can hide a token and fill up a row."""
+    lacking = [name for name in ("mask", "pad") if getattr(tokenizer, f"{name}_token_id") is None]
     if lacking:
         raise WorkbenchError(
             f"the tokenizer of {source} has no token for {', '.join(lacking)}; expected [MASK], "
             "[PAD], [CLS] and [SEP], or others named in tokenizer_config.json"
         )
-    model.eval().requires_grad_(False)
-    return model, tokenizer, str(place)
 
 
 def word_pieces(texts: Sequence[str], *, size: int) -> PreTrainedTokenizerBase:

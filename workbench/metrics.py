@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench import models
+from workbench import dialects, models
 from workbench.corpora import Batch, clean_sequence
 from workbench.objective import Objective, Scored
 from workbench.row_bootstrap import RowSums
@@ -219,12 +219,12 @@ def generate_sequences(
     """
     from collections import Counter
 
-    device = next(model.parameters()).device
+    device, begin = next(model.parameters()).device, dialects.first_token(tokenizer)
     drawn: list[str] = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for start in range(0, count, batch_size):
-            prompt = torch.full((min(batch_size, count - start), 1), tokenizer.eos_token_id)
+            prompt = torch.full((min(batch_size, count - start), 1), begin)
             tokens = model.generate(
                 prompt.to(device),
                 attention_mask=torch.ones_like(prompt).to(device),
@@ -250,7 +250,8 @@ def next_residue(model, tokenizer, prefix: str) -> dict[str, float]:
         tokenizer: its tokenizer.
         prefix: amino acids.
     """
-    ids = [tokenizer.eos_token_id, *tokenizer(prefix, add_special_tokens=False)["input_ids"]]
+    begin = dialects.first_token(tokenizer)
+    ids = [begin, *tokenizer(prefix, add_special_tokens=False)["input_ids"]]
     device = next(model.parameters()).device
     logits = model(input_ids=torch.tensor([ids], device=device)).logits[0, -1]
     probabilities = torch.softmax(logits.float(), dim=-1).tolist()

@@ -5,20 +5,21 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from workbench import hub
+from workbench import heads, hub
 from workbench.errors import WorkbenchError
 from workbench.initialisation import Initialisation as Initialisation
 from workbench.initialisation import initialise as initialise
 from workbench.initialisation import layer_list
+from workbench.layer_maps import LayerMap
 from workbench.recipes.recipe import Shape
 
 if TYPE_CHECKING:
@@ -114,13 +115,24 @@ def build_causal_lm(shape: Shape, *, activation: str, seed: int, end_of_text: in
     return model.eval()
 
 
-def build_like(teacher: PreTrainedModel, layers: int, *, seed: int) -> PreTrainedModel:
+def build_like(
+    teacher: PreTrainedModel, layers: int, *, seed: int, layer_map: LayerMap | None = None
+) -> PreTrainedModel:
     """A fresh model of the teacher's kind and width with another number of layers, no dropout.
 
     The same seed gives the same weights; the process-wide random state is left as it was.
+
+    Args:
+        teacher: of any architecture that `layer_list` knows.
+        layers: of the new model.
+        seed: of its weights.
+        layer_map: says which kind of layer stands where, in models with several kinds; by
+            default the first ones of the teacher's.
+
+    Raises:
+        WorkbenchError: if the architecture cannot be given another number of layers.
     """
-    config = copy.deepcopy(teacher.config)
-    config.num_hidden_layers = layers
+    config = other_depth(teacher.config, layer_map or range(layers))
     # Chosen anew: a teacher that is asked for its attention maps has slow attention.
     config._attn_implementation = None
     for name, value in vars(config).items():
@@ -133,6 +145,56 @@ def build_like(teacher: PreTrainedModel, layers: int, *, seed: int) -> PreTraine
         own = teacher.generation_config.pad_token_id
         student.generation_config.pad_token_id = config.eos_token_id if own is None else own
     return student.eval()
+
+
+def other_depth(config, layer_map: Sequence[int | None]):
+    """A copy of a configuration with a layer for each entry of a map.
+
+    What a configuration says about its layers one by one (``layer_types``: full or sliding
+    attention, say) is taken from the layer that is copied.
+
+    Raises:
+        WorkbenchError: if the configuration cannot be read back with that many layers.
+    """
+    depth, layers = config.num_hidden_layers, len(layer_map)
+    values = config.to_dict()
+    own = {name: value for name, value in values.items() if "layer" in name}
+    new = copy.deepcopy(config)
+    new.num_hidden_layers = layers
+    for name, value in own.items():
+        if isinstance(value, list | tuple) and len(value) == depth:
+            # A layer that starts at random is of the kind that stands at its place.
+            picked = [value[i * depth // layers if k is None else k % depth]
+                      for i, k in enumerate(layer_map)]  # fmt: skip
+            setattr(new, name, type(value)(picked))
+    try:
+        new.validate()
+        read_back = type(new).from_dict(new.to_dict())
+    except Exception as error:
+        # Each family validates in its own way and raises what it likes.
+        raise WorkbenchError(
+            f"a {config.model_type} model cannot be given {layers} of its {depth} layers "
+            f"({' '.join(str(error).split())}); take --init random, which copies no layers"
+        ) from error
+    if read_back.num_hidden_layers != layers:
+        raise WorkbenchError(
+            f"a {config.model_type} model of {depth} layers cannot be given {layers}: its "
+            f"configuration is read back with {read_back.num_hidden_layers}; take --init random"
+        )
+    return new
+
+
+def context(model: PreTrainedModel, otherwise: int) -> int:
+    """Longest input of a model, tokens; where its architecture sets no limit, ``otherwise``.
+
+    A RoBERTa counts its positions from the number of its padding token on, and its table of
+    positions has that many rows more than can be used.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - unused
+    return getattr(model.config, "max_position_embeddings", None) or otherwise
 
 
 def parts(shape: Shape) -> dict[str, int]:
@@ -185,19 +247,20 @@ def load_causal_lm(source: str | Path) -> tuple[PreTrainedModel, PreTrainedToken
     """
     place = resolve_model(source)
     model, tokenizer = load_pretrained(place, CAUSAL)
-    rows, tokens = model.get_input_embeddings().num_embeddings, len(tokenizer)
-    if tokens > rows or rows - tokens >= EMBEDDING_PADDING:
-        raise WorkbenchError(
-            f"the vocabulary of {source} does not match: its tokenizer has {tokens} tokens, its "
-            f"model {rows}; give the tokenizer that the model was trained with"
-        )
+    if not isinstance(model.config.eos_token_id, int):
+        # Some families name several, or leave it to their tokenizer.
+        model.config.eos_token_id = tokenizer.eos_token_id
+    model.eval().requires_grad_(False)
+    return model, tokenizer, str(place)
+
+
+def check_end(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raise WorkbenchError unless a tokenizer has a token with which sequences end."""
     if tokenizer.eos_token_id is None:
         raise WorkbenchError(
             f"the tokenizer of {source} has no end-of-sequence token; expected one such as "
             f"{END_OF_TEXT}, with which sequences begin and end"
         )
-    model.eval().requires_grad_(False)
-    return model, tokenizer, str(place)
 
 
 def resolve_model(source: str | Path) -> Path | str:
@@ -242,22 +305,36 @@ def load_pretrained(
     Raises:
         WorkbenchError: if there are no weights, only pickles, or a model of another kind.
     """
+    from workbench import suitability
+
     if isinstance(place, Path):
-        _check_directory(place, kind)
+        suitability.examine(place, kind)
         return _from_pretrained(place, kind, str(place))
     at = hub.locate(place)
+    loadable = hub_place(at, place)
+    suitability.examine(place, kind)
+    if isinstance(loadable, Path):
+        model, tokenizer = _from_pretrained(loadable, kind, place)
+        model.config._commit_hash = at.commit
+        return model, tokenizer
+    return _from_pretrained(at.name, kind, place, revision=hub.weights_revision(at))
+
+
+def hub_place(at: hub.Located, given: str) -> Path | str:
+    """What to load a located model from: its name, or without network a directory of the cache.
+
+    Raises:
+        WorkbenchError: if neither is there.
+    """
     if at.reached:
-        return _from_pretrained(at.name, kind, place, revision=hub.weights_revision(at))
+        return at.name
     if at.snapshot is None:
         raise WorkbenchError(
-            f"the hub's cache names commit {at.commit[:12]} of {place} but does not hold it, and "
+            f"the hub's cache names commit {at.commit[:12]} of {given} but does not hold it, and "
             f"the hub cannot be reached; download it where there is a network (hf download "
             f"{at.name} --revision {at.commit})"
         )
-    _check_directory(at.snapshot, kind)
-    model, tokenizer = _from_pretrained(at.snapshot, kind, place)
-    model.config._commit_hash = at.commit
-    return model, tokenizer
+    return at.snapshot
 
 
 def architectures(path: Path) -> list[str]:
@@ -266,26 +343,44 @@ def architectures(path: Path) -> list[str]:
     Raises:
         WorkbenchError: if it has no readable configuration.
     """
-    config = path / "config.json"
-    if not config.exists():
-        raise WorkbenchError(f"{path} has no config.json; expected a transformers model directory")
-    try:
-        return json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
-    except (ValueError, AttributeError) as error:
-        raise WorkbenchError(f"{config} is not a model configuration ({error})") from error
+    return stated(path).get("architectures") or []
 
 
-def _check_directory(path: Path, kind: Kind) -> None:
+def stated(path: Path) -> dict[str, Any]:
+    """The configuration of a model directory, as it is written.
+
+    Raises:
+        WorkbenchError: if it has no readable configuration.
+    """
     if not path.is_dir():
         raise WorkbenchError(
             f"{path} is a file; expected a model directory with config.json and *.safetensors"
         )
+    config = path / "config.json"
+    if not config.exists():
+        raise WorkbenchError(f"{path} has no config.json; expected a transformers model directory")
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+        values.keys()
+        return values
+    except (ValueError, AttributeError) as error:
+        raise WorkbenchError(f"{config} is not a model configuration ({error})") from error
+
+
+def wrong_kind(source: Path | str, found: str, kind: Kind) -> str:
+    """The line that says that a model is of another kind."""
+    return (
+        f"{source} holds {found}; expected {kind.name} "
+        f"({' or '.join('…' + e for e in kind.endings)})"
+    )
+
+
+def check_directory(path: Path, kind: Kind) -> None:
+    """Raise WorkbenchError unless a directory holds weights in safetensors and a tokenizer."""
     found = architectures(path)
     if kind.endings and not any(a.endswith(kind.endings) for a in found):
-        raise WorkbenchError(
-            f"{path} holds {' '.join(found) or 'a model of unnamed architecture'}; expected "
-            f"{kind.name} ({' or '.join('…' + e for e in kind.endings)})"
-        )
+        said = " ".join(found) or "a model of unnamed architecture"
+        raise WorkbenchError(wrong_kind(path, said, kind))
     if not list(path.glob("*.safetensors")):
         pickles = [p.name for p in sorted(path.iterdir()) if p.suffix in (".bin", ".pt", ".pth")]
         if pickles:
@@ -302,39 +397,65 @@ def _check_directory(path: Path, kind: Kind) -> None:
         )
 
 
-def _from_pretrained(place: Path | str, kind: Kind, given: str, **options):
-    import transformers
-
-    what = f"the model {given}"
+@contextmanager
+def _one_line(place: Path | str, given: str) -> Iterator[None]:
+    """Whatever transformers' loaders raise, as one line about what was given."""
     try:
         with quiet_transformers():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                place, trust_remote_code=False, **options
-            )
-            model, report = getattr(transformers, kind.auto_class).from_pretrained(
-                place,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **options,
-            )
+            yield
     except Exception as error:
-        # Whatever the loaders raise (OSError, ValueError, SafetensorError, RuntimeError for
-        # shapes that differ) is about what the user gave; the line says which of it.
+        # What they raise (OSError, ValueError, SafetensorError, RuntimeError for shapes that
+        # differ) is about what the user gave; the line says which of it.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         if not isinstance(place, Path):
             raise WorkbenchError(
-                f"cannot load {what} from the hub ({reason}); without network, download it once "
-                f"where there is one (hf download {place}) and give the directory with "
+                f"cannot load the model {given} from the hub ({reason}); without network, download "
+                f"it once where there is one (hf download {place}) and give the directory with "
                 "--teacher DIR, or leave --teacher and --scale away to use the built-in teacher"
             ) from error
-        raise WorkbenchError(f"cannot load {what}: {reason}") from error
+        raise WorkbenchError(f"cannot load the model {given}: {reason}") from error
+
+
+def load_facts(place: Path | str) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Configuration and tokenizer of a model; its weights are left where they are.
+
+    Raises:
+        WorkbenchError: if they cannot be read, or the hub cannot be reached.
+    """
+    import transformers
+
+    given, options = str(place), {}
+    if not isinstance(place, Path):
+        at = hub.locate(place)
+        place = hub_place(at, place)
+        options = {"revision": at.commit} if at.reached else {}
+    with _one_line(place, given):
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False, **options)
+        return config, transformers.AutoTokenizer.from_pretrained(
+            place, trust_remote_code=False, **options
+        )
+
+
+def _from_pretrained(place: Path | str, kind: Kind, given: str, **options):
+    import transformers
+
+    with _one_line(place, given):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            place, trust_remote_code=False, **options
+        )
+        model, report = getattr(transformers, kind.auto_class).from_pretrained(
+            place,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **options,
+        )
     missing = sorted(k for k in report["missing_keys"] if not k.startswith(kind.may_lack or "\0"))
     if missing:
         raise WorkbenchError(
-            f"{what} lacks weights for {len(missing)} parameters, the first is {missing[0]}; "
-            f"{kind.advice}"
+            f"the model {given} lacks weights for {len(missing)} parameters, the first is "
+            f"{missing[0]}; {kind.advice}"
         )
     return model, tokenizer
 
@@ -382,55 +503,32 @@ def split_head(model: PreTrainedModel) -> tuple[nn.Module, Callable[[Tensor], Te
     """The model without its head, and the head: from hidden states ``[rows, width]`` to logits.
 
     Rows can then be scored before the head is applied. A classifier's row is the hidden state
-    of the first token. Models that do more than ``head(hidden)``, such as scaling or capping
-    their logits, are recognised by comparing on a few tokens.
+    of the first token. Whether the two together say what the model says is tried on a few tokens.
 
     Raises:
-        WorkbenchError: if the two ways differ.
+        WorkbenchError: if they do not, as with a classifier that reads its answer elsewhere.
     """
     backbone = model.base_model
-    if is_classifier(model):
-        head = _classifier_head(model)
-    else:
-        head = masked_head(model) if is_masked(model) else model.get_output_embeddings()
+    classifies = is_classifier(model)
     device = next(model.parameters()).device
     tokens = torch.arange(4, device=device)[None] % model.config.vocab_size
     with torch.no_grad():
         whole = model(input_ids=tokens).logits
         hidden = backbone(input_ids=tokens).last_hidden_state
-        parts = head(hidden[:, 0] if is_classifier(model) else hidden)
-    if not torch.allclose(whole.float(), parts.float(), rtol=1e-3, atol=1e-3):
-        raise WorkbenchError(
-            f"{type(model).__name__} changes its logits after the head, or makes them otherwise; "
-            "models whose logits are scaled or capped cannot be distilled here yet"
-        )
-    return backbone, head
-
-
-def _classifier_head(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
-    """Pooler and classifier of a BERT, for hidden states of first tokens."""
-    pooler, classifier = getattr(model.base_model, "pooler", None), model.classifier
-    if pooler is None:
-        raise WorkbenchError(
-            f"{type(model).__name__} has no pooler; expected a classifier built as BERT's, pooler "
-            "and linear layer on the first token"
-        )
-    return lambda rows: classifier(pooler(rows[:, None]))
-
-
-def masked_head(model: PreTrainedModel) -> nn.Module:
-    """What a BERT has above its encoder: transformation, norm and decoder.
-
-    Raises:
-        WorkbenchError: if the model is built otherwise. RoBERTa, for one, counts its positions
-            from another number and marks words otherwise than with ``##``.
-    """
-    if hasattr(model, "cls"):
-        return model.cls
-    raise WorkbenchError(
-        f"{type(model).__name__} is not built as a BERT; expected a BertForMaskedLM, which has "
-        "its head in `cls`"
+        for head in heads.candidates(model, first_token=classifies):
+            parts = head(hidden[:, 0] if classifies else hidden)
+            if parts.shape == whole.shape and torch.allclose(
+                whole.float(), parts.float(), rtol=1e-3, atol=1e-3
+            ):
+                return backbone, head
+    where = (
+        "reads its answer from another token than the first, or from several; expected a "
+        "classifier of whole sequences that reads its first token, as those made of BERT, ESM, "
+        "RoBERTa or ELECTRA do"
+        if classifies
+        else "makes its answers of more than its last hidden states; expected a head on top of them"
     )
+    raise WorkbenchError(f"{type(model).__name__} {where}")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from workbench import corpora, texts
+from workbench import corpora, dialects, texts
 from workbench.corpora import SequenceFormat
 from workbench.errors import WorkbenchError
 from workbench.sources import Expected
@@ -86,7 +86,7 @@ class Proteins:
     ) -> None:
         self.form, self.block = form, block
         self.vocabulary = len(tokenizer)
-        self._end = tokenizer.eos_token_id
+        self._begin, self._end = dialects.first_token(tokenizer), tokenizer.eos_token_id
         self._tokenizer = _backend(tokenizer)
         self._table = _letter_table(self._tokenizer) if form == "plain" else None
 
@@ -109,7 +109,7 @@ class Proteins:
             encodings = self._tokenizer.encode_batch_fast(written, add_special_tokens=False)
             ids = [encoding.ids for encoding in encodings]
             counts, flat = _lengths(ids), _flat(ids)
-        tokens = _between(flat, counts, self._end, self._end)
+        tokens = _between(flat, counts, [self._begin], [self._end])
         # Blocks overlap by one token, the context of the next.
         whole, step = counts + 2, self.block - 1
         rows = -(-(whole - 1) // step)
@@ -128,7 +128,8 @@ class Proteins:
 
     def described(self) -> list[Any]:
         """See `RecordKind.described`."""
-        return ["proteins", self.form, self.block, self._end, _fingerprint(self._tokenizer)]
+        marks = [self._begin, self._end]
+        return ["proteins", self.form, self.block, *marks, _fingerprint(self._tokenizer)]
 
 
 class Sentences:
@@ -140,12 +141,12 @@ class Sentences:
     """
 
     expected = texts.EXPECTED
-    context = 2
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, positions: int) -> None:
         self.block = positions
         self.vocabulary = len(tokenizer)
-        self._first, self._last = tokenizer.cls_token_id, tokenizer.sep_token_id
+        self._first, self._last = dialects.marks(tokenizer)
+        self.context = len(self._first) + len(self._last)
         self._tokenizer = _backend(tokenizer)
 
     def clean(self, record: str, seen: Counter[str]) -> str:
@@ -154,7 +155,7 @@ class Sentences:
 
     def encode(self, records: Sequence[str]) -> Encoded:
         """See `texts.tokenise`."""
-        longest = self.block - 2
+        longest = self.block - self.context
         ids, counts = [], []
         rows, units = np.zeros(len(records), np.int64), np.zeros(len(records), np.int64)
         # Not the fast one, which does not say what word a piece is of.
@@ -167,7 +168,7 @@ class Sentences:
             rows[number], units[number] = len(parts), len(set(word_of))
         inner = np.array(counts, dtype=np.int64)
         tokens = _between(_flat(ids), inner, self._first, self._last)
-        return Encoded(tokens, inner + 2, rows, units)
+        return Encoded(tokens, inner + self.context, rows, units)
 
     def notes(self, source: str, seen: Counter[str]) -> list[str]:
         """As `texts.load`."""
@@ -179,14 +180,45 @@ class Sentences:
         return ["sentences", self.block, *marks, _fingerprint(self._tokenizer)]
 
 
-def _between(flat: np.ndarray, counts: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Each stretch of ``counts`` tokens with a token before and one behind it."""
-    ends = np.cumsum(counts + 2)
-    found = np.empty(len(flat) + 2 * len(counts), dtype=np.int64)
+class Residues(Sentences):
+    """Proteins for a masked language model with a token a residue; see `texts.load`."""
+
+    expected = corpora.EXPECTED
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, positions: int) -> None:
+        super().__init__(tokenizer, positions)
+        self._between = " " if " " in dialects.write_residues("AC", tokenizer) else ""
+
+    def clean(self, record: str, seen: Counter[str]) -> str:
+        """See `corpora.clean_sequence`."""
+        return corpora.clean_sequence(record, seen)
+
+    def encode(self, records: Sequence[str]) -> Encoded:
+        """See `texts.tokenise`."""
+        return super().encode([self._between.join(record) for record in records])
+
+    def notes(self, source: str, seen: Counter[str]) -> list[str]:
+        """As `corpora.clean`."""
+        return corpora.notes_of(source, seen)
+
+    def described(self) -> list[Any]:
+        """See `RecordKind.described`."""
+        return ["residues", *super().described()]
+
+
+def _between(
+    flat: np.ndarray, counts: np.ndarray, first: Sequence[int], last: Sequence[int]
+) -> np.ndarray:
+    """Each stretch of ``counts`` tokens with some tokens before and some behind it."""
+    whole = counts + len(first) + len(last)
+    ends = np.cumsum(whole)
+    found = np.empty(ends[-1] if len(ends) else 0, dtype=np.int64)
     inner = np.ones(len(found), dtype=bool)
-    inner[ends - 1] = False
-    inner[ends - counts - 2] = False
-    found[ends - counts - 2], found[ends - 1] = first, last
+    places = [(ends - whole + at, token) for at, token in enumerate(first)]
+    places += [(ends - len(last) + at, token) for at, token in enumerate(last)]
+    for place, token in places:
+        inner[place] = False
+        found[place] = token
     found[inner] = flat
     return found
 

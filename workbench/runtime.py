@@ -100,7 +100,7 @@ def generation_seconds(model, repeats: int = GENERATION_REPEATS) -> float:
     """Median time to generate 10 sequences of 100 tokens with a key-value cache, s."""
     device = next(model.parameters()).device
     end = model.config.eos_token_id
-    length = min(GENERATED_TOKENS, model.config.max_position_embeddings)
+    length = min(GENERATED_TOKENS, models.context(model, GENERATED_TOKENS))
     prompt = torch.full((GENERATED_SEQUENCES, 1), end, device=device)
 
     def generate(i: int) -> None:

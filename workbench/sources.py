@@ -115,6 +115,12 @@ def no_hub(name: str, error: Exception, expected: Expected) -> WorkbenchError:
     )
 
 
+def is_fasta(source: str) -> bool:
+    """Whether a file's name says that it holds FASTA."""
+    name = Path(source.lower().removesuffix(".gz"))
+    return name.suffix in FASTA
+
+
 def check_text(path: Path) -> None:
     """Find the first line that is not UTF-8 text, so that the message can name it."""
     with path.open("rb") as file:

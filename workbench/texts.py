@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench import corpora, sources
+from workbench import corpora, dialects, sources
 from workbench.corpora import HELD_OUT, Rows, held_out
 from workbench.errors import WorkbenchError
 from workbench.worlds import biomedical
@@ -67,19 +67,30 @@ def load(
     validation_sentences: int = 500,
     column: str | None = None,
     records: list[str] | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> TextCorpus:
     """Read a source and hold a part of it out.
 
     Args:
-        source: ``world:biomedical``, a file (text, CSV, Parquet), or an id on the hub.
+        source: ``world:biomedical``, a file (text, CSV, Parquet), or an id on the hub; for a
+            tokenizer of residues ``world:proteins``, or proteins as `corpora.load` reads them.
         train_sentences: how many to draw from the world; most lines to take from elsewhere.
         validation_sentences: how many to draw from the world.
         column: which column of a table holds the texts.
         records: of the source, where they have been read already.
+        tokenizer: of the model that is to read them; without one they are sentences.
 
     Raises:
-        WorkbenchError: if the source is missing, empty, unreadable or holds no words.
+        WorkbenchError: if the source is missing, empty, unreadable or holds no words, or not
+            what the tokenizer reads.
     """
+    if tokenizer is not None and dialects.reads_residues(tokenizer):
+        return _proteins(source, tokenizer, train_sentences, validation_sentences, column, records)
+    if source == corpora.PROTEIN_WORLD or sources.is_fasta(source):
+        raise WorkbenchError(
+            f"{source} holds proteins, and the model's tokenizer reads words; give "
+            f"{EXPECTED.what}, or a teacher whose tokenizer has a token a residue, such as ESM's"
+        )
     if source == BIOMEDICAL_WORLD:
         train = biomedical.sample(train_sentences or 4000, TRAIN_SEED)
         validation = biomedical.sample(validation_sentences, HELD_OUT_SEED)
@@ -117,15 +128,45 @@ def notes_of(source: str, seen: Counter[str]) -> list[str]:
     return [f"{source}: {without:,} {many} without a word left out"] if without else []
 
 
+def _proteins(
+    source: str,
+    tokenizer: PreTrainedTokenizerBase,
+    train_sentences: int | None,
+    validation_sentences: int,
+    column: str | None,
+    records: list[str] | None,
+) -> TextCorpus:
+    """Proteins for a masked language model, written as its tokenizer reads them."""
+    if source == BIOMEDICAL_WORLD:
+        raise WorkbenchError(
+            f"the model's tokenizer reads proteins, a token a residue, and {source} holds "
+            f"sentences; give --data FILE with proteins (FASTA), or --data {corpora.PROTEIN_WORLD}"
+        )
+    corpus = corpora.load(
+        source,
+        train_sequences=train_sentences,
+        validation_sequences=validation_sentences,
+        column=column,
+        records=records,
+    )
+    train, validation = (
+        [dialects.write_residues(sequence, tokenizer) for sequence in part["sequence"][:]]
+        for part in (corpus.train, corpus.validation)
+    )
+    return TextCorpus(source, train, validation, corpus.notes)
+
+
 def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, positions: int) -> Rows:
     """Texts as rows of at most ``positions`` tokens, each between ``[CLS]`` and ``[SEP]``.
+
+    Or between whatever the tokenizer puts around a text.
 
     A longer text is cut between words into several rows, one word that is longer than a row
     between its pieces. Nothing is lost.
 
     Args:
         texts: sentences or abstracts.
-        tokenizer: a fast one, the model's.
+        tokenizer: the model's; one that does not tell which pieces are a word takes each as one.
         positions: most tokens in a row, at least 3.
 
     Raises:
@@ -135,18 +176,19 @@ def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, positions
         raise ValueError(f"positions is {positions}; expected at least 3, two of them for marks")
     rows: list[np.ndarray] = []
     words = 0
-    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    first, last = dialects.marks(tokenizer)
+    room = positions - len(first) - len(last)
     if texts:
         # Quietly: it would warn of texts beyond the model's length, and they are cut below.
         encoded = tokenizer(
             list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False
         )
         for number, ids in enumerate(encoded["input_ids"]):
-            word_of = encoded.word_ids(number)
+            word_of = encoded.word_ids(number) if tokenizer.is_fast else range(len(ids))
             words += len(set(word_of))
             rows += [
-                np.array([first, *ids[part], last], dtype=np.int64)
-                for part in parts(word_of, positions - 2)
+                np.array([*first, *ids[part], *last], dtype=np.int64)
+                for part in parts(word_of, room)
             ]
     return Rows(rows, words)
 
@@ -162,7 +204,8 @@ def tokenise_split(
     train = tokenise(corpus.train, tokenizer, positions)
     validation = tokenise(corpus.validation, tokenizer, positions)
     # [CLS] and [SEP] are no words.
-    return corpora.hold_out_rows(train, validation, corpus.source, positions, context=2)
+    context = sum(map(len, dialects.marks(tokenizer)))
+    return corpora.hold_out_rows(train, validation, corpus.source, positions, context=context)
 
 
 def parts(word_of: Sequence[int | None], longest: int) -> Iterator[slice]:

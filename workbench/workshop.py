@@ -14,6 +14,7 @@ from workbench import (
     processes,
     recipes,
     student_size,
+    suitability,
     tasks,
 )
 from workbench.config import RunConfig
@@ -85,13 +86,14 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     Raises:
         WorkbenchError: if teacher or data cannot be used.
     """
+    suitability.check_run(config)
     team = processes.join()
     accelerator = processes.accelerator()
     team.before_my_turn()
     progress.stage("loading the teacher and the data")
     task = tasks.of(config.recipe)
     teacher_model, tokenizer, _ = task.load_model(config.teacher)
-    corpus = task.load_corpus(config)
+    corpus = task.load_corpus(config, tokenizer)
     for note in corpus.notes:
         progress.note(f"note: {note}")
     depth = teacher_model.config.num_hidden_layers
@@ -139,7 +141,9 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
                 shape, scale, seed=config.seed, tokenizer=tokenizer, like=teacher_model
             )
         else:
-            student = models.build_like(teacher_model, shape.layers, seed=config.seed)
+            student = models.build_like(
+                teacher_model, shape.layers, seed=config.seed, layer_map=layer_map
+            )
             copied = layer_map if layer_maps.copies(config.init) else None
             reports.append(
                 models.initialise(student, teacher_model, copied, copies_head=variant.copies_head)
@@ -215,11 +219,11 @@ def row_length(config: RunConfig, positions: int) -> int:
 def objective_of(config: RunConfig) -> Objective:
     """The recipe's objective, with the layers and weights that a configuration asks for."""
     objective = recipes.get(config.recipe).variant(config.variant).objective
-    objective = _matched(objective, config.match)
+    objective = matched(objective, config.match)
     return replace(objective, given=tuple((config.weights or {}).items()))
 
 
-def _matched(objective: Objective, layers: str | None) -> Objective:
+def matched(objective: Objective, layers: str | None) -> Objective:
     """The objective with another map for the terms that compare layers."""
     if layers is None:
         return objective
@@ -247,13 +251,17 @@ def student_shape(
         own = teacher_model.config
         return recipes.Shape(
             layers=len(layer_map),
-            heads=own.num_attention_heads,
+            heads=getattr(own, "num_attention_heads", 1),
             width=own.hidden_size,
-            positions=getattr(own, "max_position_embeddings", shape.positions),
+            positions=models.context(teacher_model, shape.positions),
             vocabulary=own.vocab_size,
         )
     shape = student_size.resize(shape, config.size)
-    context = getattr(teacher_model.config, "max_position_embeddings", shape.positions)
+    objective = recipes.get(config.recipe).variant(config.variant).objective
+    heads = getattr(teacher_model.config, "num_attention_heads", shape.heads)
+    if objective.attention is not None and shape.width % heads == 0:
+        shape = replace(shape, heads=heads)  # compared head by head
+    context = models.context(teacher_model, shape.positions)
     return replace(
         shape,
         vocabulary=max(tokens, teacher_model.config.vocab_size),

@@ -261,3 +261,19 @@ def test_perplexity_and_runtime_shows_what_was_measured_and_measures(lab_page):
     assert said.count("Not attempted.") == 4
     lab.screenshot("11_perplexity_and_runtime")
     assert lab.external_requests == []
+
+
+def test_your_own_model_is_distilled_and_impossible_ones_are_refused(lab_page):
+    lab = lab_page("13_your_own_model.ipynb", TEACHER_STEPS=20, STEPS=10)
+    lab.run_all(timeout=300)
+    said = lab.output_text()
+    assert rows_of(lab)["oracle"] == ["–"] * 8  # nobody knows the truth about a file
+    assert "0 tensors random" not in said and "tensors copied (100.0% of" in said
+    refusals = [line for line in said.splitlines() if line.startswith("✗ ")]
+    assert len(refusals) == 7
+    for word in ("12 layers", "layer 6", "causal", "sequence-to-sequence", "vocabulary",
+                 "code of its own", "pickle"):  # fmt: skip
+        assert any(word in line for line in refusals), word
+    assert said.count("Not attempted.") == 4
+    lab.screenshot("13_your_own_model")
+    assert lab.external_requests == []

@@ -184,13 +184,13 @@ def _ids(tokenizer, text: str):
     return np.array(tokenizer(text)["input_ids"], dtype=np.int64)
 
 
-def test_a_classifier_without_pooler_is_refused_in_one_line():
-    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+def test_a_classifier_that_reads_another_token_is_refused_in_one_line():
+    from transformers import GPT2Config, GPT2ForSequenceClassification
 
-    config = DistilBertConfig(vocab_size=25, dim=16, hidden_dim=32, n_layers=1, n_heads=2)
-    model = DistilBertForSequenceClassification(config).eval()
+    config = GPT2Config(vocab_size=25, n_embd=16, n_layer=1, n_head=2, pad_token_id=0)
+    model = GPT2ForSequenceClassification(config).eval()
     message = refused(models.split_head, model)
-    assert "DistilBertForSequenceClassification has no pooler" in message
+    assert "GPT2ForSequenceClassification reads its answer from another token" in message
 
 
 # ---------------------------------------------------------------------- saved and used elsewhere

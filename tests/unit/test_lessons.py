@@ -26,6 +26,7 @@ from workbench.lessons import (
     quality_and_cost,
     soft_and_hard_loss,
     temperature,
+    your_own_model,
 )
 from workbench.lessons.question import Exercise, Note, Outcome, Prediction, Wrong, judge_number
 from workbench.recipes import protgpt2
@@ -41,6 +42,7 @@ MODULES = {
     "08": compact_biobert,
     "10": hyperparameters,
     "11": quality_and_cost,
+    "13": your_own_model,
 }
 EXERCISES = {id: q for id, q in QUESTIONS.items() if isinstance(q, Exercise)}
 PREDICTIONS = {id: q for id, q in QUESTIONS.items() if isinstance(q, Prediction)}
@@ -62,6 +64,7 @@ MEASURED = {
     "10.q1": (1.003, "about the same"),
     "10.q3": (0.999, "within 2 %"),
     "11.q1": (11.0, "fewer than 22"),
+    "13.q1": (0.0, "0"),
 }
 
 

@@ -288,7 +288,7 @@ def test_backbone_and_head_make_the_logits_of_the_model(tiny_teacher):
         assert head(backbone(input_ids=ids).last_hidden_state).equal(logits)
 
 
-def test_a_model_that_scales_its_logits_after_the_head_is_refused():
+def test_the_head_of_a_model_that_scales_its_logits_scales_them():
     from transformers import CohereConfig, CohereForCausalLM
 
     with torch.random.fork_rng():
@@ -300,8 +300,16 @@ def test_a_model_that_scales_its_logits_after_the_head_is_refused():
                 eos_token_id=0,
             )
         ).eval()  # fmt: skip
-    with pytest.raises(WorkbenchError, match="CohereForCausalLM changes its logits"):
-        models.split_head(model)
+    tokens = torch.arange(12).view(2, 6)
+    with torch.no_grad():
+        backbone, head = models.split_head(model)
+        hidden = backbone(input_ids=tokens).last_hidden_state
+        torch.testing.assert_close(head(hidden), model(input_ids=tokens).logits)
+        assert not torch.allclose(model.lm_head(hidden), model(input_ids=tokens).logits)
+    # The head is the model's own, and the model still has its backbone.
+    assert model.model is backbone
+    head(hidden[0]).sum().backward()
+    assert model.lm_head.weight.grad is not None
 
 
 # ---------------------------------------------------------------------- frozen

@@ -41,7 +41,7 @@ def _measure(name: str, repeats: int, most: int) -> dict[str, Any]:
     task = tasks.of(name)
     model, tokenizer, _ = task.load_model(config.teacher)
     positions = recipes.get(name).scale(config.scale).student.positions
-    train, _ = task.rows(task.load_corpus(config), tokenizer, model, positions)
+    train, _ = task.rows(task.load_corpus(config, tokenizer), tokenizer, model, positions)
     batches = corpora.make_batches(train, config.batch_size, task.pad(tokenizer))[:most]
     tokens = sum(batch.tokens for batch in batches)
     teacher = LiveTeacher(model)

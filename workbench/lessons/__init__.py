@@ -20,6 +20,7 @@ __all__ = ["Outcome", "Question", "questions", "solutions", "solved", "starters"
 _MODULES = (
     "soft_and_hard_loss", "temperature", "layer_halving", "peptide_binding", "hidden_words",
     "inner_layers", "compact_biobert", "hyperparameters", "quality_and_cost",
+    "your_own_model",
 )  # fmt: skip
 
 Notebook = TypeVar("Notebook", bound=MutableMapping)

@@ -45,7 +45,7 @@ class Classification:
         """A classifier with two classes."""
         return classifiers.load(source)
 
-    def load_corpus(self, config: RunConfig) -> PairCorpus:
+    def load_corpus(self, config: RunConfig, tokenizer=None) -> PairCorpus:
         """Pairs of peptide and allele."""
         if config.column:
             raise UsageError(
@@ -91,7 +91,7 @@ class Classification:
             shape,
             activation=scale.activation,
             seed=seed,
-            initial_spread=like.config.initializer_range,
+            initial_spread=getattr(like.config, "initializer_range", 0.02),
         )
         model.config.pad_token_id = tokenizer.pad_token_id
         return model

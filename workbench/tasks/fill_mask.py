@@ -9,13 +9,17 @@ import numpy as np
 import torch
 
 from workbench import (
+    corpora,
+    dialects,
     entities,
+    inner,
     large_corpora,
     masked_lm,
     masked_words,
     metrics,
     models,
     runtime,
+    sources,
     texts,
 )
 from workbench.config import RunConfig
@@ -28,7 +32,7 @@ from workbench.metrics import Quality
 from workbench.probes import Probe, at_place
 from workbench.progress import Progress
 from workbench.recipes.recipe import Scale, Shape
-from workbench.record_kinds import Sentences
+from workbench.record_kinds import Residues, Sentences
 from workbench.tasks.generation import (
     ROW_NAMES,
     fill_quality,
@@ -71,17 +75,20 @@ class FillMask:
         """A masked language model."""
         return masked_lm.load(source)
 
-    def load_corpus(self, config: RunConfig) -> TextCorpus | LargeCorpus:
-        """Sentences."""
+    def load_corpus(self, config: RunConfig, tokenizer=None) -> TextCorpus | LargeCorpus:
+        """Sentences, or proteins for a tokenizer of residues."""
         if config.alleles:
             raise UsageError(f"--alleles is for peptides and HLA; leave it out for {config.recipe}")
-        records = large_corpora.load(
-            config.data,
-            config.column,
-            texts.EXPECTED,
-            train_records=config.train_sequences,
-            validation_records=config.validation_sequences,
-        )
+        residues = tokenizer is not None and dialects.reads_residues(tokenizer)
+        records = None
+        if residues or not sources.is_fasta(config.data):
+            records = large_corpora.load(
+                config.data,
+                config.column,
+                corpora.EXPECTED if residues else texts.EXPECTED,
+                train_records=config.train_sequences,
+                validation_records=config.validation_sequences,
+            )
         if isinstance(records, LargeCorpus):
             return records
         return texts.load(
@@ -90,6 +97,7 @@ class FillMask:
             validation_sentences=config.validation_sequences,
             column=config.column,
             records=records,
+            tokenizer=tokenizer,
         )
 
     def rows(
@@ -102,7 +110,8 @@ class FillMask:
     ) -> tuple[Rows, Rows]:
         """Sentences, long ones in several rows."""
         if isinstance(corpus, LargeCorpus):
-            return large_corpora.rows(corpus, Sentences(tokenizer, positions), progress)
+            kind = Residues if dialects.reads_residues(tokenizer) else Sentences
+            return large_corpora.rows(corpus, kind(tokenizer, positions), progress)
         return texts.tokenise_split(corpus, tokenizer, positions)
 
     def pad(self, tokenizer) -> int:
@@ -124,7 +133,7 @@ class FillMask:
             shape,
             activation=scale.activation,
             seed=seed,
-            initial_spread=like.config.initializer_range,
+            initial_spread=getattr(like.config, "initializer_range", 0.02),
             pad=tokenizer.pad_token_id,
         )
 
@@ -171,7 +180,7 @@ class FillMask:
             if model is None or name in judged.known:
                 continue
             # Attention maps are kept for training only; what is measured is what is used.
-            model.set_attn_implementation("sdpa")
+            inner.release(model)
             quality = metrics.evaluate(
                 model, judged.batches, None, teacher=judged.teacher, scores="masked",
                 intervals=True,
@@ -228,8 +237,9 @@ class FillMask:
                 label = tokenizer.convert_tokens_to_ids(word)
                 found.append((text.replace("[MASK]", tokenizer.mask_token), label, truth))
             return found
+        first, last = dialects.marks(tokenizer)
         for block in shop.validation.tokens[:PROBES]:
-            ids = [int(i) for i in block[1:-1]]
+            ids = [int(i) for i in block[len(first) : len(block) - len(last)]]
             place = len(ids) // 2
             hidden = [*ids[:place], tokenizer.mask_token_id, *ids[place + 1 :]]
             found.append((tokenizer.decode(hidden), ids[place], None))

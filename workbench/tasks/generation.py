@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench import corpora, large_corpora, metrics, models, runtime
+from workbench import corpora, dialects, large_corpora, metrics, models, runtime
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Corpus, Rows
 from workbench.errors import UsageError
@@ -43,7 +43,7 @@ class Generation:
         """A causal language model."""
         return models.load_causal_lm(source)
 
-    def load_corpus(self, config: RunConfig) -> Corpus | LargeCorpus:
+    def load_corpus(self, config: RunConfig, tokenizer=None) -> Corpus | LargeCorpus:
         """Sequences."""
         if config.alleles:
             raise UsageError(f"--alleles is for peptides and HLA; leave it out for {config.recipe}")
@@ -73,7 +73,7 @@ class Generation:
         progress: Progress | None = None,
     ) -> tuple[Rows, Rows]:
         """Sequences in blocks, in the form that the model wants."""
-        form = corpora.format_of(model.config)
+        form = corpora.format_of(model.config, tokenizer)
         if isinstance(corpus, LargeCorpus):
             return large_corpora.rows(corpus, Proteins(tokenizer, form, positions), progress)
         return corpora.tokenise_split(corpus, tokenizer, form, positions)
@@ -95,7 +95,7 @@ class Generation:
         model = models.build_causal_lm(
             shape, activation=scale.activation, seed=seed, end_of_text=tokenizer.eos_token_id
         )
-        model.config.sequence_format = corpora.format_of(like.config)
+        model.config.sequence_format = corpora.format_of(like.config, tokenizer)
         return model
 
     def count_parameters(self, shape: Shape, scale: Scale) -> int:
@@ -155,7 +155,7 @@ class Generation:
                 continue
             generated = metrics.generate_sequences(
                 model, judged.tokenizer, GENERATED, seed=config.seed,
-                longest=min(128, model.config.max_position_embeddings),
+                longest=min(128, models.context(model, 128)),
             )  # fmt: skip
             row["amino_acids"] = metrics.residue_frequencies(generated)
         for name, model in compared[:2]:
@@ -221,7 +221,7 @@ def _oracle_of_tokens(block: np.ndarray, tokenizer) -> np.ndarray | None:
     """
     end = tokenizer.eos_token_id
     columns = [*tokenizer.convert_tokens_to_ids(list(proteins.AMINO_ACIDS)), end]
-    if len(set(columns)) < len(proteins.SYMBOLS) or block[0] != end:
+    if len(set(columns)) < len(proteins.SYMBOLS) or block[0] != dialects.first_token(tokenizer):
         return None
     residues = {token: letter for token, letter in zip(columns, proteins.AMINO_ACIDS, strict=False)}
     inside = [int(token) for token in block[1:] if token != end]

@@ -68,8 +68,11 @@ class Task(Protocol):
     def load_model(self, source: str) -> tuple[Any, Any, str]:
         """Teacher or student, its tokenizer, and where they came from."""
 
-    def load_corpus(self, config: RunConfig) -> Any:
-        """The data that a configuration asks for, with ``notes`` and ``source``."""
+    def load_corpus(self, config: RunConfig, tokenizer: Any = None) -> Any:
+        """The data that a configuration asks for, with ``notes`` and ``source``.
+
+        Given the model's tokenizer, data that it cannot read are refused.
+        """
 
     def rows(
         self,
