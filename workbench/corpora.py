@@ -46,8 +46,8 @@ LINE_WIDTH = 60
 HELD_OUT = 10
 #: Batches of neighbouring lengths are formed within pools of this many batches.
 POOL = 16
-#: So many rows, about, are shuffled together; all rows of what fits into memory.
-SHUFFLED = 2**22
+#: So many rows, about, are shuffled together, which takes some 65 bytes for each.
+SHUFFLED = 2**20
 #: Numbers of batches that are made Python's own at once.
 LISTED = 2**16
 

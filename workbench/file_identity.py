@@ -31,7 +31,7 @@ def identity(path: Path, text: bool, progress: Progress | None) -> str:
     """SHA-256 of all that a file holds, unpacked; remembered as long as the file is the same.
 
     All of it, not samples: a file that is edited in place, with its length and its time kept,
-    is another corpus. Reading it costs under a hundredth of tokenising it. What was found is
+    is another corpus. Reading it takes little beside tokenising it. What was found is
     remembered by the number of the file, its size and its times, the one of the last change of
     any kind (ctime) among them, which cannot be set by hand.
     """
@@ -56,7 +56,7 @@ def _stamp(stat) -> list[int]:
     return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
-def changed(path: Path) -> WorkbenchError:
+def changed(path: Path | str) -> WorkbenchError:
     """What is said of a file that changes under the reader's hands."""
     return WorkbenchError(f"{path} changed while it was being read; wait until it is written whole")
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ import numpy as np
 from workbench import storage
 from workbench.corpora import held_out
 from workbench.errors import WorkbenchError
+from workbench.file_identity import changed
 from workbench.progress import Progress, Silent
 from workbench.record_kinds import RecordKind
 from workbench.streams import Stream
@@ -95,7 +97,8 @@ def tokenise(
 
     progress = progress or Silent()
     directory = directory or storage.cache_directory() / "tokens"
-    described = [FORMAT, stream.identify(progress), most_records, kind.described()]
+    contents = stream.identify(progress)
+    described = [FORMAT, contents, most_records, kind.described()]
     key = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
     place = directory / key
     storage.make_directory(directory, "the tokens")
@@ -106,6 +109,9 @@ def tokenise(
             storage.make_directory(part, "the tokens")
             try:
                 _make(stream, kind, most_records, part, progress, noted)
+                if stream.identify(None) != contents:
+                    shutil.rmtree(part)
+                    raise changed(stream.source)
                 os.replace(part, place)
             except OSError as error:
                 raise WorkbenchError(

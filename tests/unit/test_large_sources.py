@@ -509,8 +509,20 @@ def test_a_file_that_changes_while_it_is_read_is_no_corpus(monkeypatch, tmp_path
         path.write_text("MKV\n")
         return digest
 
-    monkeypatch.setattr(file_identity, "_survey", late)
-    assert "changed while it was being read" in refused(stored, path, protein_kind())
+    with monkeypatch.context() as patch:
+        patch.setattr(file_identity, "_survey", late)
+        assert "changed while it was being read" in refused(stored, path, protein_kind())
+
+    # Nor one that changes later; and nothing is left of it.
+    path.write_text("\n".join(PROTEINS))
+
+    class Changes(Silent):
+        def advance(self, done, total, numbers):
+            if "records" in numbers:
+                path.write_text("\n".join([PROTEINS[0][::-1], *PROTEINS[1:]]))
+
+    assert "changed while it was being read" in refused(stored, path, protein_kind(), Changes())
+    assert not [p for p in (tmp_path / "cache" / "tokens").iterdir() if p.is_dir()]
 
 
 # ---------------------------------------------------------------------- the hub
@@ -591,7 +603,7 @@ def test_without_network_a_hub_id_is_refused_in_a_line():
 
 
 def test_memory_stays_small_whatever_the_file_holds(monkeypatch, tmp_path):
-    """20 MB of lines of 20 letters: as a list of rows, some 300 MB."""
+    """20 MB of lines of 20 letters; a quarter of it, read at once, adds some 900 MB."""
     monkeypatch.undo()
     (case,) = streaming.measure(80, ["short_lines"], long_line=0, progress=Silent())[
         "cases"
