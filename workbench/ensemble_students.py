@@ -31,10 +31,10 @@ def stored(within: Path = PLACE) -> list[Path]:
     Raises:
         WorkbenchError: if they are missing.
     """
-    found = sorted(path.parent for path in within.glob("seed-*/config.json"))
+    found = [path.parent for path in within.glob("seed-*/config.json")]
     if not found:
         raise WorkbenchError(f"{within} holds no students; they come with the repository")
-    return found
+    return sorted(found, key=lambda path: int(path.name.removeprefix("seed-")))
 
 
 def store(runs: Sequence[str | Path], within: Path = PLACE) -> list[Path]:
