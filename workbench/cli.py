@@ -371,6 +371,38 @@ def bench(
 
 
 @app.command()
+def export(
+    what: Annotated[
+        str,
+        typer.Argument(help="A run directory, or a model: built in, a directory, or on the hub."),
+    ],
+    to: Annotated[str, typer.Option("--to", help="onnx.")] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="Also with weights in int8.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Directory to make; by default onnx in the run, or NAME-onnx here."),
+    ] = None,
+    data: Data = None,
+    column: Column = None,
+    alleles: Alleles = None,
+    as_json: Json = False,
+) -> None:
+    """A student for small devices: runs without torch; checked, judged and measured."""
+    from workbench import portable
+
+    found = portable.export(
+        what, to=to, int8=int8, out=out, data=data, column=column, alleles=alleles
+    )
+    if as_json:
+        _print_json(found)
+    else:
+        from workbench.portable import table
+
+        print(table.text(found))
+        print(f"Everything is in {found['out']}; its README.md shows how to run it.")
+
+
+@app.command()
 def lab(
     port: Annotated[int, typer.Option(help="On 127.0.0.1; the next free one if taken.")] = 8888,
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,

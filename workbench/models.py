@@ -348,10 +348,16 @@ def last_hidden(backbone: nn.Module, input_ids: Tensor, real: Tensor) -> Tensor:
         real: ``[batch, length]``, True where a token is not padding. A causal model needs no
             mask: no real token comes after padding.
     """
-    if getattr(backbone.config, "model_type", "") in _CAUSAL_TYPES:
+    if ignores_padding(backbone):
         # No cache of keys and values: it serves generation, and here only copies them.
         return backbone(input_ids=input_ids, use_cache=False).last_hidden_state
     return backbone(input_ids=input_ids, attention_mask=real.long()).last_hidden_state
+
+
+def ignores_padding(model: PreTrainedModel) -> bool:
+    """Whether a model needs no mask where rows are padded on the right: no real token sees it."""
+    causal = getattr(model.config, "model_type", "") in _CAUSAL_TYPES
+    return causal and not is_classifier(model)
 
 
 def split_head(model: PreTrainedModel) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
+from workbench import machine
 from workbench.bench import command, vocabulary
 from workbench.bench.vocabulary import SMALL, Sizes
 from workbench.errors import UsageError, WorkbenchError
@@ -61,13 +62,13 @@ def test_products_are_those_of_the_loss(monkeypatch):
 
 
 def test_resident_memory_knows_now_and_the_most():
-    before, most = vocabulary.resident_memory()
+    before, most = machine.resident_memory()
     assert 0 < before <= most
     held = torch.ones(25_000_000)  # 100 MB
-    during, _ = vocabulary.resident_memory()
+    during, _ = machine.resident_memory()
     assert during - before > 90e6
     del held
-    after, most = vocabulary.resident_memory()
+    after, most = machine.resident_memory()
     assert after < during - 90e6
     assert most > during - 1e6  # the kernel counts in lots of pages
 

@@ -21,13 +21,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workbench import machine
 from workbench.bench.goals import Goal
 from workbench.errors import WorkbenchError
 from workbench.losses import Direction
@@ -278,32 +278,15 @@ def run_once(way: str, sizes: Sizes) -> dict[str, float]:
     one = case(sizes)
     if sizes.device == "cuda":
         return _run_on_gpu(way, one)
-    before = resident_memory()[0]
+    before = machine.resident_memory()[0]
     started, processor = time.perf_counter(), time.process_time()
     loss = _run(way, one)
     found = {
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - processor,
-        "extra_mb": (resident_memory()[1] - before) / 1e6,
+        "extra_mb": (machine.resident_memory()[1] - before) / 1e6,
     }
     return found if loss is None else {**found, "loss": loss}
-
-
-def resident_memory() -> tuple[int, int]:
-    """Memory of this process that lies in RAM, bytes: now, and the most that it ever was."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:  # not Linux
-        import resource
-
-        import psutil
-
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return psutil.Process().memory_info().rss, most * (1 if sys.platform == "darwin" else 1024)
-    # Not ru_maxrss here: a new process inherits that of the one which started it.
-    stated = dict(line.split(":", 1) for line in lines if line.startswith("Vm"))
-    now, most = (1024 * int(stated[name].split()[0]) for name in ("VmRSS", "VmHWM"))
-    return now, most
 
 
 def _run(way: str, case: Case) -> float | None:

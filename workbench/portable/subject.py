@@ -1,0 +1,150 @@
+"""What is exported: which model, of what kind, and by what data its quality is judged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from workbench import classifiers, models, run_directory, tasks
+from workbench.config import RunConfig
+from workbench.errors import UsageError, WorkbenchError
+from workbench.run_directory import RunDirectory
+
+#: Longest input where neither model nor tokenizer says one.
+UNSAID_LENGTH = 512
+#: Tokenizers without a limit of their own say a number beyond this.
+_NO_LIMIT = 10**6
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to be exported; nothing of it is loaded.
+
+    Attributes:
+        given: what the user called it.
+        place: its directory, or its id on the hub.
+        recipe: a recipe with models of its kind.
+        config: whose held-out data its quality is judged by; None where no data is known.
+        default_out: where the export goes unless the user says otherwise.
+    """
+
+    given: str
+    place: Path | str
+    recipe: str
+    config: RunConfig | None
+    default_out: Path
+
+    @property
+    def task(self) -> tasks.Task:
+        """Of the model."""
+        return tasks.of(self.recipe)
+
+    def load(self) -> tuple[Any, Any]:
+        """Model (float32, eval mode, gradients off) and tokenizer, from safetensors only.
+
+        Raises:
+            WorkbenchError: if they cannot be loaded, or do not fit the data they are judged by.
+        """
+        model, tokenizer = models.load_pretrained(self.place, self.task.kind)
+        if self.config and self.task.kind is models.CLASSIFIER:
+            classifiers.check_fit(model, tokenizer, self.given)
+        return model.eval().requires_grad_(False), tokenizer
+
+    def weights(self) -> list[Path]:
+        """The files of the weights; of a model from the hub after it has been loaded."""
+        place = self.place
+        if not isinstance(place, Path):
+            from huggingface_hub import snapshot_download
+
+            place = Path(snapshot_download(place, local_files_only=True))
+        return sorted(place.glob("*.safetensors"))
+
+
+def find(
+    given: str | Path,
+    *,
+    data: str | None = None,
+    column: str | None = None,
+    alleles: str | None = None,
+) -> Subject:
+    """What a run directory, a model directory, a built-in name or a hub id stands for.
+
+    Args:
+        given: one of these; of a run the student is meant.
+        data: judged by this instead of the run's own or the recipe's data.
+        column: of a table in ``data``.
+        alleles: table of pseudo-sequences for ``data``.
+
+    Raises:
+        UsageError: if the model is of a kind that cannot be exported, or options contradict.
+        WorkbenchError: if there is no such model, or the run has no student yet.
+    """
+    if data is None and (column or alleles):
+        raise UsageError("--column and --alleles are about --data; give --data FILE with them")
+    path = Path(given)
+    own: RunConfig | None = None
+    if run_directory.is_run(path):
+        own = run_directory.load_config(RunDirectory(path))
+        place: Path | str = RunDirectory(path).student
+        if not (place / "config.json").exists():
+            raise WorkbenchError(
+                f"{path} has no finished student; go on with `workbench resume {path}`"
+            )
+        recipe, out = own.recipe, path / "onnx"
+        _check_kind(place)
+    else:
+        place = models.resolve_model(given)
+        recipe = tasks.recipe_for(_check_kind(place))
+        out = Path(f"{Path(place).name}-onnx")
+        if isinstance(place, Path):
+            if run_directory.is_run(place.resolve().parent):
+                own = run_directory.load_config(RunDirectory(place.resolve().parent))
+            elif place.parent in (models.BUILT_IN_TEACHERS, models.BUILT_IN_STUDENTS):
+                own = RunConfig.from_recipe(recipe)
+    if data is not None:
+        # As for a run on that data: a number of sequences belongs to the built-in source.
+        other = RunConfig.from_recipe(recipe, data=data, column=column, alleles=alleles)
+        own = other if own is None else replace(
+            own, data=data, column=column, alleles=alleles, train_sequences=other.train_sequences
+        )  # fmt: skip
+    return Subject(str(given), place, recipe, own, out)
+
+
+def longest_input(model: Any, tokenizer: Any) -> int:
+    """Most tokens that a model takes at once."""
+    said = [getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
+    known = [n for n in said if n and n < _NO_LIMIT]
+    return min(known) if known else UNSAID_LENGTH
+
+
+def _check_kind(place: Path | str) -> list[str]:
+    """Architectures of a model that can be exported, read from its configuration alone."""
+    if isinstance(place, Path):
+        found = models.architectures(place)
+        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    else:
+        config = _config_on_hub(place)
+        found = config.get("architectures") or []
+    if config.get("is_encoder_decoder"):
+        raise UsageError(
+            f"{place} holds {' '.join(found) or 'a model'}, an encoder with a decoder (seq2seq); "
+            "expected a causal language model, a classifier or a masked language model"
+        )
+    tasks.recipe_for(found)
+    return found
+
+
+def _config_on_hub(place: str) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    try:
+        with models.quiet_transformers():
+            return AutoConfig.from_pretrained(place, trust_remote_code=False).to_dict()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WorkbenchError(
+            f"cannot read the configuration of {place} on the hub ({reason}); without network, "
+            f"download it once where there is one (hf download {place}) and give the directory"
+        ) from error
