@@ -9,5 +9,6 @@
     vocabulary.py      the loss over 50,257 tokens in chunks
     sizes.py, biobert_study.py, costs.py, speedups.py
                        what students of all sizes and terms are worth, and what they cost
+    serving.py         a student at work: latency under load, several students in one's time
     peers/             a step and a grid against the tools that others use
 """

@@ -41,6 +41,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "sliders": Benchmark("sliders", "measure", "sliders"),
     "cache": Benchmark("cache", "measure", "cache"),
     "peers": Benchmark("peers.measure", "measure", "peers"),
+    "stream": Benchmark("serving", "stream", "stream"),
+    "ensemble": Benchmark("serving", "ensemble", "ensemble"),
     "grid": Benchmark("peers.grid", "measure_grid", "grid"),
 }
 
