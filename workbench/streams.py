@@ -212,8 +212,9 @@ def report(served: Served, *, rate: float, capacity: float) -> dict[str, Any]:
         ``rate``, ``load`` (rate over capacity), ``requests``, ``latency_ms`` and ``service_ms``
         (each ``{"p50", "p99", "mean", "max"}``; a percentile is a value that was measured, not
         one between two), ``throughput`` (answers/s until the last answer), ``utilisation`` (share
-        of that time in the model), ``mean_batch``, and ``queue``: ``{"seconds", "waiting"}``, how
-        many had arrived and were not begun at moments from the beginning to the last answer.
+        of that time in the model), ``mean_batch``, ``most_waiting``, and ``queue``: ``{"seconds",
+        "waiting"}``, how many had arrived and were not begun at moments from the beginning to the
+        last answer.
     """
     end = float(served.answered[-1])
     moments = np.linspace(0.0, end, QUEUE_POINTS)
@@ -226,6 +227,7 @@ def report(served: Served, *, rate: float, capacity: float) -> dict[str, Any]:
         "throughput": len(served.arrived) / end,
         "utilisation": served.busy / end,
         "mean_batch": len(served.arrived) / served.calls,
+        "most_waiting": int(served.waiting(served.arrived).max()),
         "queue": {"seconds": moments.tolist(), "waiting": served.waiting(moments).tolist()},
     }
 
@@ -294,6 +296,18 @@ def measure(
     }
 
 
+def at_rate(measured: Mapping[str, Any], name: str, rate: float) -> dict[str, Any]:
+    """The run of a model whose offered rate is nearest to the given one (ratio, not difference).
+
+    Args:
+        measured: of `measure`.
+        name: of the model.
+        rate: sequences/s.
+    """
+    runs = measured["models"][name]["runs"]
+    return min(runs, key=lambda run: abs(math.log(run["rate"] / rate)))
+
+
 def likelihoods(model, tokenizer) -> Score:
     """Scores sequences by a causal language model: from letters to log-likelihoods, in nats.
 
@@ -343,7 +357,7 @@ def table(measured: Mapping[str, Any]) -> str:
                 f"{name:<10}{run['rate']:>10,.0f}{run['load']:>7.0%}{run['throughput']:>12,.0f}"
                 f"{run['utilisation']:>7.0%}{latency['p50']:>10.2f}{latency['p99']:>10.2f}"
                 f"{service['p99']:>19.2f}{run['mean_batch']:>7.1f}"
-                f"{max(run['queue']['waiting']):>14,}"
+                f"{run['most_waiting']:>14,}"
             )
     return "\n".join(lines)
 

@@ -116,6 +116,7 @@ def test_beyond_capacity_the_queue_grows_by_the_difference():
     assert np.abs(served.waiting(moments) - 50 * moments).max() <= 2
     found = streams.report(served, rate=150, capacity=100)
     assert found["throughput"] == pytest.approx(100) and found["utilisation"] == pytest.approx(1)
+    assert abs(found["most_waiting"] - 200) <= 2
     # The last one waited for 200 that were before it.
     assert found["latency_ms"]["max"] == pytest.approx(1e3 * (600 * 0.01 - arrived[-1]))
     assert found["service_ms"]["max"] == pytest.approx(10)
@@ -201,8 +202,22 @@ def test_each_model_is_measured_around_its_capacity_and_at_the_rates_of_the_slow
     # The same arrivals: a tenth of the service time, and less than a tenth of the waiting.
     for slow, fast in zip(teacher["runs"], student["runs"], strict=False):
         assert fast["latency_ms"]["p99"] < 0.1 * slow["latency_ms"]["p99"]
+    assert streams.at_rate(measured, "student", 62) is student["runs"][1]
     lines = streams.table(measured).splitlines()
     assert len(lines) == 7 and lines[2].split()[:3] == ["teacher", "60", "120%"]
+
+
+def test_the_benchmark_keeps_and_prints_every_rate(monkeypatch):
+    from workbench.bench import command, serving
+
+    # Students in place of the teacher: what is measured is tested above, this is its shape.
+    monkeypatch.setattr(
+        models, "load_causal_lm", lambda name, load=models.load_causal_lm: load("protgpt2-tiny")
+    )
+    found = serving.stream(seconds=0.02)
+    assert [one["max_batch"] for one in found["streams"]] == [1, 16]
+    assert all("queue" not in r for r in found["streams"][0]["models"]["student"]["runs"])
+    assert "at most 16 in a call" in command.text("stream", found)
 
 
 def test_no_models_or_loads_are_refused():

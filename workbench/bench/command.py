@@ -75,11 +75,13 @@ def run(what: str, directory: Path = KEPT) -> dict[str, Any]:
 
 def text(what: str, measured: dict[str, Any]) -> str:
     """What was measured, for people: the figures, then the goals."""
-    from workbench.bench import goals
+    from workbench.bench import goals, serving
     from workbench.bench.peers import table
 
     if what == "peers":
         return table.text(measured)
+    if what in ("stream", "ensemble"):
+        return serving.text(measured)
     figures = {key: value for key, value in measured.items() if key != "goals"}
     return "\n".join([*goals.plain(figures), *goals.goals_text(measured.get("goals", []))])
 

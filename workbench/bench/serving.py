@@ -18,8 +18,8 @@ def stream(seconds: float = SECONDS) -> dict[str, Any]:
         seconds: during which sequences arrive, at each rate.
 
     Returns:
-        ``models``: names; ``streams``: of `streams.measure` for each of `MAX_BATCHES`, with
-        ``most_waiting`` in place of the queue over time.
+        ``models``: names; ``streams``: of `streams.measure` for each of `MAX_BATCHES`,
+        without the queue over time.
     """
     from workbench import models, streams
     from workbench.worlds import proteins
@@ -34,7 +34,7 @@ def stream(seconds: float = SECONDS) -> dict[str, Any]:
         measured = streams.measure(scorers, items, seconds=seconds, max_batch=max_batch, seed=SEED)
         for entry in measured["models"].values():
             for run in entry["runs"]:
-                run["most_waiting"] = max(run.pop("queue")["waiting"])
+                del run["queue"]
         found.append(measured)
     return {"models": names, "streams": found}
 
@@ -44,3 +44,14 @@ def ensemble() -> dict[str, Any]:
     from workbench import ensemble_students, ensembles
 
     return ensembles.compare("protgpt2-tiny", ensemble_students.stored(), rounds=25)
+
+
+def text(measured: dict[str, Any]) -> str:
+    """What one of the two found, for people."""
+    from workbench import ensembles, streams
+
+    if "streams" not in measured:
+        return ensembles.table(measured)
+    return "\n\n".join(
+        f"at most {one['max_batch']} in a call\n{streams.table(one)}" for one in measured["streams"]
+    )
