@@ -355,7 +355,7 @@ def bench(
         str,
         typer.Argument(
             help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss, costs, "
-            "sliders, cache, peers or grid."
+            "sliders, cache, peers, grid or portable."
         ),
     ] = "step",
     as_json: Json = False,

@@ -10,5 +10,6 @@
     sizes.py, biobert_study.py, costs.py, speedups.py
                        what students of all sizes and terms are worth, and what they cost
     serving.py         a student at work: latency under load, several students in one's time
+    portable.py        what exported models cost and lose
     peers/             a step and a grid against the tools that others use
 """

@@ -44,6 +44,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "stream": Benchmark("serving", "stream", "stream"),
     "ensemble": Benchmark("serving", "ensemble", "ensemble"),
     "grid": Benchmark("peers.grid", "measure_grid", "grid"),
+    "portable": Benchmark("portable", "measure", "portable"),
 }
 
 
@@ -75,13 +76,15 @@ def run(what: str, directory: Path = KEPT) -> dict[str, Any]:
 
 def text(what: str, measured: dict[str, Any]) -> str:
     """What was measured, for people: the figures, then the goals."""
-    from workbench.bench import goals, serving
+    from workbench.bench import goals, portable, serving
     from workbench.bench.peers import table
 
     if what == "peers":
         return table.text(measured)
     if what in ("stream", "ensemble"):
         return serving.text(measured)
+    if what == "portable":
+        return portable.text(measured)
     figures = {key: value for key, value in measured.items() if key != "goals"}
     return "\n".join([*goals.plain(figures), *goals.goals_text(measured.get("goals", []))])
 

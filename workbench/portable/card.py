@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from workbench import classifiers, corpora
@@ -85,7 +86,7 @@ def text(found: dict[str, Any], code: str, *, pad: int, own_tokenizer: bool) -> 
     masked = "attention_mask" in found["inputs"]
     hidden = "and their `attention_mask` is 0 there" if masked else "no real token sees them"
     lines = [
-        f"# {found['model']} as ONNX",
+        f"# {Path(found['model']).name} as ONNX",
         "",
         f"Task: {found['task']}. Input: {' and '.join(f'`{i}`' for i in found['inputs'])}, int64 "
         f"`[batch, length]`, any batch, up to {found['longest']} tokens. Output: `logits`. Rows "

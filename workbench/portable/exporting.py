@@ -200,9 +200,7 @@ class _Export:
         with models.quiet_transformers():
             self.tokenizer.save_pretrained(self.directory)
             self.model.config.save_pretrained(self.directory)
-        code = card.program(
-            found["task"], self.model, self.tokenizer, masked=masked, file=FLOAT32
-        )
+        code = card.program(found["task"], self.model, self.tokenizer, masked=masked, file=FLOAT32)
         own_tokenizer = (self.directory / "tokenizer.json").exists()
         readme = card.text(found, code, pad=self.pad, own_tokenizer=own_tokenizer)
         storage.write_bytes(self.directory / "README.md", readme.encode())

@@ -112,6 +112,8 @@ def write_int8(source: Path, path: Path) -> list[Path]:
     model = onnx.load(source)
     apart = source.with_name(f"{source.name}.data").exists()
     _untie(model)
+    # The quantiser turns matrices round, and then trips over the shapes that they had.
+    del model.graph.value_info[:]
     with _quiet():
         quantize_dynamic(
             model,
