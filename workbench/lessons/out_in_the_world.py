@@ -229,8 +229,8 @@ def _certainty(given: Any) -> tuple[str, str]:
 q4 = Prediction(
     "12.q4",
     prompt="A single student's calibration error is small: it is right about as often as it is "
-    "sure. Six such students are averaged. Is the calibration error of the average smaller, about "
-    "the same (within 10 %), or larger?",
+    "sure. Several such students are averaged. Is the calibration error of the average smaller, "
+    "about the same (within 10 %), or larger?",
     choices=("smaller", "about the same", "larger"),
     right="larger",
     verdict=_certainty,
