@@ -170,6 +170,25 @@ def serve(
     return Served(np.asarray(arrived, dtype=float), begun, answered, calls, busy)
 
 
+def latencies(arrived: np.ndarray, service: np.ndarray) -> np.ndarray:
+    """A stream on paper: what one worker that takes these times would make of it, one at a time.
+
+    Lindley's recursion: each begins when it has arrived and the one before it is answered.
+
+    Args:
+        arrived: ``[n]``, rising, s.
+        service: ``[n]``, times in the model, s.
+
+    Returns:
+        ``[n]``, from arrival to answer, s.
+    """
+    free, found = 0.0, np.empty(len(arrived))
+    for i, (moment, seconds) in enumerate(zip(arrived, service, strict=True)):
+        free = max(free, moment) + seconds
+        found[i] = free - moment
+    return found
+
+
 def capacity(
     score: Score,
     items: Sequence[str],

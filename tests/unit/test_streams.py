@@ -92,6 +92,7 @@ def test_latencies_are_those_of_the_recursion():
     arrived = streams.arrivals(60.0, 5.0, seed=2)
     served = streams.serve(known.score, ITEMS, arrived, clock=known)
     assert np.allclose(served.latency, lindley(arrived, taken), atol=1e-9)
+    assert np.allclose(streams.latencies(arrived, np.array(taken)), served.latency, atol=1e-9)
     assert np.allclose(served.service, taken, atol=1e-9)
     assert served.busy == pytest.approx(sum(taken)) and served.calls == 300
     assert [items[0] for items in known.calls[:4]] == ["A", "CC", "DDD", "A"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from workbench.lessons.question import Exercise, Outcome, Prediction, Wrong, call, number
+from workbench.streams import latencies
 
 __all__ = ["QUESTIONS", "q1", "q2", "q3", "q4"]
 
@@ -50,14 +51,6 @@ q1 = Prediction(
 )
 
 
-def _latencies(arrivals: list[float], service: list[float]) -> list[float]:
-    free, found = 0.0, []
-    for arrived, seconds in zip(arrivals, service, strict=True):
-        free = max(free, arrived) + seconds
-        found.append(free - arrived)
-    return found
-
-
 #: Arrivals and times in the model, s; quarters, which floats hold exactly.
 _STREAMS = (
     ([0.0, 10.0, 20.0], [1.0, 2.0, 1.0]),
@@ -74,7 +67,7 @@ def _judge_latencies(function: Callable) -> Outcome:
             found = [float(x) for x in given]
         except (TypeError, ValueError):
             raise Wrong("It should return a list with a number for every sequence.") from None
-        expected = _latencies(arrivals, service)
+        expected = latencies(arrivals, service).tolist()
         if found == expected:
             continue
         case = f"Arrivals {arrivals}, times in the model {service}: "
