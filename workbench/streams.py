@@ -17,17 +17,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from workbench.errors import UsageError, WorkbenchError
+from workbench.scoring import Score
+from workbench.scoring import likelihoods as likelihoods
 
 Pattern = Literal["poisson", "even"]
-#: From a list of sequences to whatever is answered; what it returns is not looked at.
-Score = Callable[[list[str]], object]
 
 #: Shares of a model's capacity at which it is measured.
 LOADS = (0.3, 0.6, 0.8, 0.95, 1.25)
@@ -325,42 +325,6 @@ def at_rate(measured: Mapping[str, Any], name: str, rate: float) -> dict[str, An
     """
     runs = measured["models"][name]["runs"]
     return min(runs, key=lambda run: abs(math.log(run["rate"] / rate)))
-
-
-def likelihoods(model, tokenizer) -> Score:
-    """Scores sequences by a causal language model: from letters to log-likelihoods, in nats.
-
-    Everything from the text on is part of the answer: cutting it into tokens, too. Sequences longer
-    than the model reads are cut off. Scores are sums over all tokens and the end of the sequence.
-
-    Args:
-        model: in eval mode.
-        tokenizer: its tokenizer.
-    """
-    import torch
-    from torch.nn import functional
-
-    from workbench import corpora
-
-    form = corpora.format_of(model.config)
-    end, longest = tokenizer.eos_token_id, model.config.max_position_embeddings
-    device = next(model.parameters()).device
-
-    @torch.no_grad()
-    def score(sequences: list[str]) -> list[float]:
-        texts = [corpora.write_sequence(sequence, form) for sequence in sequences]
-        encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        rows = [torch.tensor([end, *ids, end][:longest]) for ids in encoded]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100).to(device)
-        labels = ids[:, 1:]
-        # No mask: padding stands on the right, where no real token of a causal model looks.
-        logits = model(input_ids=ids.clamp(min=0), use_cache=False).logits[:, :-1]
-        losses = functional.cross_entropy(
-            logits.transpose(1, 2).float(), labels, ignore_index=-100, reduction="none"
-        )
-        return (-losses.sum(1)).tolist()
-
-    return score
 
 
 def table(measured: Mapping[str, Any]) -> str:

@@ -209,9 +209,9 @@ def _crowd(
             shares[fitting - 1], means[fitting - 1], "o", markersize=16, markerfacecolor="none",
             markeredgecolor=COLOURS["student"], markeredgewidth=1.6,
         )  # fmt: skip
-    for k, (share, mean) in enumerate(zip(shares, means, strict=True), start=1):
+    for k, (share, top) in enumerate(zip(shares, ranges[:, 1], strict=True), start=1):
         axes.annotate(
-            str(k), (share, mean), (0, 11), textcoords="offset points", ha="center", fontsize=10,
+            str(k), (share, top), (0, 11), textcoords="offset points", ha="center", fontsize=10,
             color=COLOURS["student"], fontweight="bold" if k == fitting else "normal",
         )  # fmt: skip
     axes.set_xlim(0.0, max(1.1, 1.08 * max(shares)))
