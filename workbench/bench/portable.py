@@ -64,7 +64,7 @@ def measure(
             what = name
             if number >= len(built_in):
                 what = str(Path(place, "runs", name))
-                runs.distill(name, what, steps=steps, progress=Silent())
+                runs.distill(name, what, steps=steps, brief=True, progress=Silent())
             made = portable.export(
                 what, int8=True, out=Path(place, name), rounds=rounds, progress=Silent()
             )
