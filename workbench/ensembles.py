@@ -77,7 +77,8 @@ def compare(
         circle of students; ``times``: for each batch ``{"batch", "teacher_ms", "students_ms": [of
         1 … K], "fitting"}``, the last being how many students answer in no more time than the
         teacher, 0 if none does. Figures are the headline's key, ``negative_log_likelihood``
-        (nats), ``calibration_error`` and, of classifiers, ``auc``.
+        (nats), ``calibration_error``, of classifiers ``auc``, and but for the oracle ``right``
+        (share of answers put first that are right) and ``sure`` (mean probability of these).
 
     Raises:
         UsageError: if there are no students, or a number is below 1.
@@ -169,21 +170,21 @@ def fitting(teacher_ms: float, students_ms: Sequence[float]) -> int:
 def table(measured: Mapping[str, Any]) -> str:
     """Teacher, one student, and the ensembles; times as shares of the teacher's."""
     batches = [entry["batch"] for entry in measured["times"]]
-    figures = [measured["headline"], "negative_log_likelihood", "calibration_error"]
-    titles = [measured["name"], "NLL, nats", "calibration error"]
-    head = "".join(f"{title:>19}" for title in titles)
+    figures = [measured["headline"], "right", "sure", "calibration_error"]
+    titles = [measured["name"], "right", "sure", "calibration error"]
+    head = "".join(f"{title:>18}" for title in titles)
     times = "".join(f"{f'time, batch of {batch}':>20}" for batch in batches)
     lines = [f"{'':<14}{head}{times}"]
 
-    def line(name: str, values: Sequence[float], shares: Sequence[str]) -> str:
-        numbers = "".join(f"{value:>19.4f}" for value in values)
+    def line(name: str, values: Sequence[float | None], shares: Sequence[str]) -> str:
+        numbers = "".join(f"{'–' if v is None else f'{v:.4f}':>18}" for v in values)
         return f"{name:<14}{numbers}" + "".join(f"{share:>20}" for share in shares)
 
     for name in ("oracle", "teacher"):
         row = measured[name]
         if row is not None:
             shares = ["100%" if name == "teacher" else "–"] * len(batches)
-            lines.append(line(name, [row[figure] for figure in figures], shares))
+            lines.append(line(name, [row.get(figure) for figure in figures], shares))
     for row in measured["ensembles"]:
         k = row["k"]
         shares = [
@@ -239,7 +240,19 @@ class _Judge:
         keys = [self._headline, "negative_log_likelihood", "calibration_error"]
         keys += ["auc"] if self._classes else []
         found = [tally.quality(None) for tally in circle]
-        return {key: [getattr(quality, key) for quality in found] for key in keys}
+        figures = {key: [getattr(quality, key) for quality in found] for key in keys}
+        right = "accuracy" if self._classes else "top1"
+        figures["right"] = [getattr(quality, right) for quality in found]
+        figures["sure"] = [_sure(tally) for tally in circle]
+        return figures
+
+
+def _sure(tally: Tally | _Classes) -> float:
+    """Mean probability of the answer that is put first."""
+    if isinstance(tally, Tally):
+        return float(tally.bins[2].sum() / tally.tokens)
+    positive = tally.positive
+    return float(torch.maximum(positive, 1 - positive).mean())
 
 
 class _Classes:
@@ -253,9 +266,12 @@ class _Classes:
         self._labels.append(labels.cpu())
         self._positive.append(logits[:, 1].double().exp().clamp(max=1.0).cpu())
 
+    @property
+    def positive(self) -> Tensor:
+        return torch.cat(self._positive)
+
     def quality(self, _: None) -> classification.Scores:
-        labels, positive = torch.cat(self._labels), torch.cat(self._positive)
-        return classification.score(labels.numpy(), positive.numpy())
+        return classification.score(torch.cat(self._labels).numpy(), self.positive.numpy())
 
 
 def _hidden(

@@ -109,6 +109,18 @@ def test_one_student_is_what_the_evaluation_of_models_says(compared, students, t
         for key in ("perplexity", "negative_log_likelihood", "calibration_error"):
             value = found[key] if place is None else found[key][place]
             assert value == pytest.approx(getattr(quality, key), rel=1e-5), key
+        right = found["right"] if place is None else found["right"][place]
+        assert right == pytest.approx(quality.top1)
+
+
+def test_how_sure_an_ensemble_is_is_the_mean_of_its_best_answers(compared, students):
+    loaded = [models.load_causal_lm(path)[0].double() for path in students]
+    best = []
+    for batch in held_out(models.residue_tokenizer()):
+        said = sum(m(input_ids=batch.input_ids).logits.softmax(-1) for m in loaded) / 3
+        scored, _ = Objective().rows(batch)
+        best += said.max(-1)[0][scored].tolist()
+    assert compared["ensembles"][2]["sure"][0] == pytest.approx(statistics.fmean(best), rel=1e-5)
 
 
 def test_what_is_compared_can_be_read_and_drawn(compared):
@@ -177,6 +189,9 @@ def test_classifiers_average_their_classes(tmp_path):
         for key in ("f1", "auc", "calibration_error", "negative_log_likelihood"):
             value = found["ensembles"][row][key][place]
             assert value == pytest.approx(getattr(scores, key), rel=1e-4, abs=1e-6), key
+        sure = np.maximum(probabilities, 1 - probabilities).mean()
+        assert found["ensembles"][row]["sure"][place] == pytest.approx(sure, rel=1e-4)
+        assert found["ensembles"][row]["right"][place] == scores.accuracy
     assert found["oracle"]["auc"] > 0.9 and found["headline"] == "f1"
 
 
