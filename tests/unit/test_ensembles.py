@@ -195,6 +195,20 @@ def test_classifiers_average_their_classes(tmp_path):
     assert found["oracle"]["auc"] > 0.9 and found["headline"] == "f1"
 
 
+# ---------------------------------------------------------------------- hidden words
+
+
+def test_a_teacher_of_hidden_words_averaged_with_itself_is_itself():
+    found = ensembles.compare(
+        "distilbiobert", ["biobert"] * 2, rounds=1, batches=(1,), train_sequences=8,
+        validation_sequences=40,
+    )  # fmt: skip
+    for key, value in found["teacher"].items():
+        assert found["ensembles"][0][key] == pytest.approx([value, value], rel=1e-5), key
+        assert found["ensembles"][1][key] == pytest.approx([value], rel=1e-4), key
+    assert 1 < found["oracle"]["perplexity"] < 2 and 1 < found["teacher"]["perplexity"] < 2
+
+
 # ---------------------------------------------------------------------- refused
 
 
