@@ -154,7 +154,7 @@ def test_pytorchs_quality_is_that_of_results_json(one):
 
 def test_int8_is_smaller_and_its_loss_is_the_difference(one):
     float32, int8 = one.found["files"]["float32"], one.found["files"]["int8"]
-    assert int8["size_mb"] < 0.4 * float32["size_mb"]
+    assert int8["size_mb"] < 0.5 * float32["size_mb"]
     assert 1e-3 < int8["largest_difference"] < 4
     for key, sign in (("perplexity", 1), ("accuracy", -1), ("f1", -1), ("auc", -1)):
         before, after = one.found["pytorch"][key], int8[key]
@@ -199,7 +199,8 @@ def test_the_readmes_program_runs_with_onnxruntime_alone(one, plain):
         else:
             place = ids[0].tolist().index(one.tokenizer.mask_token_id)
             best = one.tokenizer.convert_ids_to_tokens(logits[0, place].topk(5).indices.tolist())
-            assert json.loads(lines[0].replace("'", '"'))[:2] == best[:2]
+            said = json.loads(lines[0].replace("'", '"'))
+            assert said == best if file == "model.onnx" else said[0] in best
 
 
 def test_the_directory_is_complete_and_says_nothing_of_this_machine(one):
