@@ -35,7 +35,7 @@ LOADS = (0.3, 0.6, 0.8, 0.95, 1.25)
 SECONDS = 2.0
 #: Points of time at which the queue is looked at.
 QUEUE_POINTS = 60
-#: A sleeping worker wakes up late by some 0.1 ms; so much before the time it waits awake, s.
+#: A sleeping worker wakes up late; so long before the time it waits awake, s.
 _AWAKE = 1e-3
 
 

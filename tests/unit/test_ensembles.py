@@ -21,6 +21,7 @@ from workbench import (
     models,
     plots,
 )
+from workbench.bench import command
 from workbench.errors import UsageError, WorkbenchError
 from workbench.objective import Objective
 from workbench.recipes import Shape
@@ -133,6 +134,7 @@ def test_what_is_compared_can_be_read_and_drawn(compared):
         assert entry["fitting"] == ensembles.fitting(entry["teacher_ms"], entry["students_ms"])
     json.dumps(compared, allow_nan=False)
     said = ensembles.table(compared)
+    assert command.text("ensemble", compared) == said
     assert "one student" in said and "3 students" in said and "batch of 4 fit" in said
     figure = plots.ensemble_figure(compared, batch=4)
     left = figure.axes[0]
