@@ -120,9 +120,7 @@ def answer(model, tokenizer, sentence: str | Sequence[str]) -> list[dict[str, fl
     text = sentence if isinstance(sentence, str) else " ".join(sentence)
     if MASK not in text:
         raise UsageError(f"no word is hidden in {text!r}; write {MASK} where one is")
-    inputs = tokenizer(
-        text.replace(MASK, tokenizer.mask_token), return_tensors="pt", verbose=False
-    )
+    inputs = tokenizer(text.replace(MASK, tokenizer.mask_token), return_tensors="pt", verbose=False)
     tokens = inputs["input_ids"].shape[1]
     if tokens > model.config.max_position_embeddings:
         raise UsageError(

@@ -67,9 +67,7 @@ def read(source: str, column: str | None, expected: Expected) -> list[str]:
             f"{expected.world}, or an id on the hub such as {expected.hub_example}"
         )
     if path.is_dir():
-        raise WorkbenchError(
-            f"{source} is a directory; expected a {expected.formats} file"
-        )
+        raise WorkbenchError(f"{source} is a directory; expected a {expected.formats} file")
     if path.stat().st_size == 0:
         raise WorkbenchError(f"{source} is empty; expected {expected.what}")
     suffix = path.suffix.lower()
@@ -93,8 +91,10 @@ def check_text(path: Path) -> None:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if b"\0" in line:
-                raise WorkbenchError(f"{path} is a binary file (a zero byte in line {number}); "
-                                     "expected text: FASTA, CSV or one record a line")
+                raise WorkbenchError(
+                    f"{path} is a binary file (a zero byte in line {number}); "
+                    "expected text: FASTA, CSV or one record a line"
+                )
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:

@@ -121,8 +121,13 @@ class LiveTeacher:
         before = [layer.p for layer in layers]
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(int(np.random.SeedSequence(
-                [self.seed, batch.draw, batch.index, 0x64726F70]).generate_state(1)[0]))
+            torch.manual_seed(
+                int(
+                    np.random.SeedSequence(
+                        [self.seed, batch.draw, batch.index, 0x64726F70]
+                    ).generate_state(1)[0]
+                )
+            )
             try:
                 for layer in layers:
                     layer.p = self.dropout

@@ -30,6 +30,7 @@ from workbench.lab.explore.presets import PRESETS, State, format_state, parse_st
 CASES = 200
 DIRECTIONS = ("forward", "reverse", "jensen-shannon")
 
+
 @pytest.fixture(scope="module")
 def protein():
     """The explorer on the built-in models; used for its traits only."""

@@ -120,8 +120,11 @@ class Notebook:
         """The process of the notebook's kernel."""
         (session,) = (s for s in self.jupyter.request("GET", "sessions")
                       if s["path"] == self.path.name)  # fmt: skip
-        (process,) = (p for p in psutil.process_iter(["cmdline"])
-                      if any(session["kernel"]["id"] in part for part in p.info["cmdline"] or ()))
+        (process,) = (
+            p
+            for p in psutil.process_iter(["cmdline"])
+            if any(session["kernel"]["id"] in part for part in p.info["cmdline"] or ())
+        )
         return process
 
     def close(self) -> None:

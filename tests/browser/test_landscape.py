@@ -123,9 +123,7 @@ def test_the_cells_have_the_numbers_marks_and_stars_of_the_sweep(show):
 def test_a_click_shows_the_cell_and_tells_the_kernel(show):
     landscape, page = show()
     cell(page, "as-published", "10", "0.1").click()
-    expect(page.locator(".wbg-section h4").first).to_contain_text(
-        "as-published, T = 10, α = 0.1"
-    )
+    expect(page.locator(".wbg-section h4").first).to_contain_text("as-published, T = 10, α = 0.1")
     landscape.select(variant="as-published", T=10, alpha=0.1)
     expect(page.get_by_label("link for the Lab")).to_have_value(landscape.link)
     share = landscape.point["ledger"]["soft"]["share"]

@@ -40,6 +40,7 @@ faulthandler.register(signal.SIGUSR1, file=sys.__stderr__, all_threads=True)
 os.getpid()
 """
 
+
 class Page:
     """A front end without a browser: runs cells, keeps the state of every widget."""
 

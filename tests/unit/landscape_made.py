@@ -78,6 +78,8 @@ def curve(end: float) -> dict[str, Any]:
     steps = [0, 25, 50, 100]
     falling = [21.0, end + 3, end + 1, end]
     return {
-        "steps": steps, "figures": {"perplexity": falling, "kl_to_teacher": [1.0, 0.5, 0.4, 0.3]},
-        "loss_steps": steps[1:], "loss": [1.5, 1.2, 1.1],
+        "steps": steps,
+        "figures": {"perplexity": falling, "kl_to_teacher": [1.0, 0.5, 0.4, 0.3]},
+        "loss_steps": steps[1:],
+        "loss": [1.5, 1.2, 1.1],
     }

@@ -136,9 +136,7 @@ def test_blosum_agreement_is_high_for_blosum_itself_and_nothing_for_noise():
 
 
 def test_the_built_in_teacher_knows_chemistry_nearly_as_well_as_the_oracle():
-    asked = answers.collect(
-        proteins.sample(60, seed=5), teacher=models.load_causal_lm("protgpt2")
-    )
+    asked = answers.collect(proteins.sample(60, seed=5), teacher=models.load_causal_lm("protgpt2"))
     favourites = answers.favourites(asked.oracle)
     truth = answers.blosum_agreement(answers.substitutions(asked.oracle, favourites))
     learnt = answers.blosum_agreement(answers.substitutions(asked.logits["teacher"], favourites))

@@ -86,9 +86,7 @@ def test_distill_resume_and_evaluate_print_one_json_object(tiny_teacher, tmp_pat
     assert made == workbench("resume", str(run_directory))
     again = workbench("evaluate", str(run_directory))
     assert again["student"]["perplexity"] == made["student"]["perplexity"]
-    model = workbench(
-        "evaluate", str(run_directory / "student"), "--teacher", str(tiny_teacher)
-    )
+    model = workbench("evaluate", str(run_directory / "student"), "--teacher", str(tiny_teacher))
     assert model["student"]["perplexity"] == pytest.approx(made["student"]["perplexity"])
     assert model["student"]["kl_to_teacher"] == pytest.approx(made["student"]["kl_to_teacher"])
     assert model["baseline"]["perplexity"] is None

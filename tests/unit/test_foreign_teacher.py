@@ -68,9 +68,10 @@ def test_distils_with_the_teachers_own_tokenizer_and_format(byte_pair_teacher, f
     assert config["n_positions"] == 48
     assert config["sequence_format"] == "protgpt2"
     student_tokens = (tmp_path / "run" / "student" / "tokenizer.json").read_text()
-    assert json.loads(student_tokens)["model"] == json.loads(
-        (byte_pair_teacher / "tokenizer.json").read_text()
-    )["model"]
+    assert (
+        json.loads(student_tokens)["model"]
+        == json.loads((byte_pair_teacher / "tokenizer.json").read_text())["model"]
+    )
     row = results["student"]
     assert row["perplexity"] != row["perplexity_per_residue"]
     assert results["oracle"]["perplexity"] is None
@@ -84,9 +85,7 @@ def test_text_is_written_as_the_card_says_and_nothing_is_lost(byte_pair_teacher)
     rows = corpora.tokenise([sequence], tokenizer, "protgpt2", 48)
     tokens = [*rows.tokens[0], *(t for r in rows.tokens[1:] for t in r[1:])]
     lines = [sequence[i : i + 60] for i in range(0, len(sequence), 60)]
-    assert tokenizer.decode(tokens) == (
-        "<|endoftext|>\n" + "\n".join(lines) + "\n<|endoftext|>"
-    )
+    assert tokenizer.decode(tokens) == ("<|endoftext|>\n" + "\n".join(lines) + "\n<|endoftext|>")
     assert rows.residues == len(sequence)
 
 

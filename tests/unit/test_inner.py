@@ -181,9 +181,7 @@ def plain_attention(own: Alone, other: Alone, pairs, measure: str, operand: str 
 
 def gradients(value: Tensor, *modules: nn.Module) -> dict[str, Tensor | None]:
     named = {f"{i}.{n}": p for i, m in enumerate(modules) for n, p in m.named_parameters()}
-    found = torch.autograd.grad(
-        value, list(named.values()), allow_unused=True, retain_graph=True
-    )
+    found = torch.autograd.grad(value, list(named.values()), allow_unused=True, retain_graph=True)
     return dict(zip(named, found, strict=True))
 
 
@@ -523,9 +521,7 @@ def test_hidden_positions_only_give_the_loss_with_logits_everywhere(teacher):
     found, gradient = take_step(made, batch)
     labels = torch.full_like(batch.input_ids, -100)
     labels[batch.masked] = batch.labels
-    loss = like(
-        input_ids=batch.input_ids, attention_mask=batch.real().long(), labels=labels
-    ).loss
+    loss = like(input_ids=batch.input_ids, attention_mask=batch.real().long(), labels=labels).loss
     assert found["hard"] == found["total"] == pytest.approx(loss.item(), rel=1e-12)
     expected = {n[2:]: g for n, g in gradients(loss, like).items()}
     same_gradients({n: gradient.get(n) for n in expected}, expected)
@@ -653,8 +649,7 @@ def test_as_coded_attention_is_as_many_times_weaker_as_there_are_keys(teacher):
     a = own(input_ids=batch.input_ids, output_attentions=True).attentions
     b = other(input_ids=batch.input_ids, output_attentions=True).attentions
     script = sum(
-        nn.KLDivLoss(reduction="mean")((a[i] + 1e-12).log(), b[2 * i + 1] + 1e-12)
-        for i in range(6)
+        nn.KLDivLoss(reduction="mean")((a[i] + 1e-12).log(), b[2 * i + 1] + 1e-12) for i in range(6)
     )
     assert found["as-coded"] == pytest.approx(script.item(), rel=1e-9)
 

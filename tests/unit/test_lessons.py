@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from workbench import entity_scores, layer_maps, lessons, models, streams
+from workbench import entity_scores, layer_maps, lessons, models, open_load
 from workbench.errors import WorkbenchError
 from workbench.lessons import (
     compact_biobert,
@@ -832,7 +832,7 @@ def test_an_alpha_that_is_not_the_same_mixture(given, said):
         (
             lambda arrivals, service: [
                 a + e for a, e in zip(
-                    arrivals, streams.latencies(arrivals, service), strict=True
+                    arrivals, open_load.latencies(arrivals, service), strict=True
                 )
             ],
             "subtract the arrivals",

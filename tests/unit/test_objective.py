@@ -257,9 +257,7 @@ def rows() -> corpora.Rows:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_accumulated_batches_make_the_same_step_as_the_whole(
-    variant, rows, teacher, tiny_shape
-):
+def test_accumulated_batches_make_the_same_step_as_the_whole(variant, rows, teacher, tiny_shape):
     objective = VARIANTS[variant]
     (whole,) = corpora.make_batches(rows, 8, pad=0)
     record, expected = take_step(teacher, tiny_shape, objective, whole)

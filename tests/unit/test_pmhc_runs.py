@@ -153,9 +153,7 @@ def test_interrupted_and_resumed_or_without_a_cache_it_is_the_same_bytes(teacher
             should_stop=lambda: next(calls), **options,
         )  # fmt: skip
     runs.resume(tmp_path / "cut", progress=Silent())
-    runs.distill(
-        "distilbert-pmhc", tmp_path / "live", progress=Silent(), cached=False, **options
-    )
+    runs.distill("distilbert-pmhc", tmp_path / "live", progress=Silent(), cached=False, **options)
     weights = {
         name: (tmp_path / name / "student" / "model.safetensors").read_bytes()
         for name in ("whole", "cut", "live")

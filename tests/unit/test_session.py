@@ -238,8 +238,9 @@ def test_an_early_end_is_an_event_and_the_run_is_finished(begin):
     assert results["steps"] == 9
     assert events.read(session.directory.events)[-1] == Event(9, "end", None, "it is enough")
     # Taken as finished from now on: evaluating it again is not refused.
-    assert runs.evaluate(session.directory.path, Silent())["student"]["perplexity"] == (
-        results["student"]["perplexity"]
+    assert (
+        runs.evaluate(session.directory.path, Silent())["student"]["perplexity"]
+        == (results["student"]["perplexity"])
     )
 
 

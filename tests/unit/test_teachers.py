@@ -72,9 +72,10 @@ def test_built_in_teacher_is_there_small_and_close_to_the_oracle():
 
     place = models.BUILT_IN_TEACHERS / "protgpt2"
     assert (place / "model.safetensors").stat().st_size <= 6_000_000
-    assert models.fingerprint(models.load_causal_lm("protgpt2")[0]) in (
-        place / "README.md"
-    ).read_text()
+    assert (
+        models.fingerprint(models.load_causal_lm("protgpt2")[0])
+        in (place / "README.md").read_text()
+    )
     model, tokenizer, _ = models.load_causal_lm("protgpt2")
     corpus = tasks.of("protgpt2-tiny").load_corpus(RunConfig.from_recipe("protgpt2-tiny"))
     _, held_out = corpora.tokenise_split(corpus, tokenizer, "plain", 128)

@@ -444,9 +444,7 @@ def test_numbers_out_of_range_are_one_line(options, message):
 )  # fmt: skip
 def test_shapes_that_do_not_fit_are_one_line(changed, message):
     one = case()
-    changed = {
-        n: torch.zeros(shape, dtype=getattr(one, n).dtype) for n, shape in changed.items()
-    }
+    changed = {n: torch.zeros(shape, dtype=getattr(one, n).dtype) for n, shape in changed.items()}
     with pytest.raises(ValueError, match=message) as caught:
         replace(one, **changed).loss()
     assert "\n" not in str(caught.value)

@@ -18,20 +18,23 @@ def stream(seconds: float = SECONDS) -> dict[str, Any]:
         seconds: during which sequences arrive, at each rate.
 
     Returns:
-        ``models``: names; ``streams``: of `streams.measure` for each of `MAX_BATCHES`,
+        ``models``: names; ``streams``: of `open_load.measure` for each of `MAX_BATCHES`,
         without the queue over time.
     """
-    from workbench import models, streams
+    from workbench import models, open_load
     from workbench.worlds import proteins
 
     names = {"teacher": "protgpt2", "student": "protgpt2-tiny"}
     scorers = {
-        role: streams.likelihoods(*models.load_causal_lm(name)[:2]) for role, name in names.items()
+        role: open_load.likelihoods(*models.load_causal_lm(name)[:2])
+        for role, name in names.items()
     }
     items = proteins.sample(SEQUENCES, seed=SEED)
     found = []
     for max_batch in MAX_BATCHES:
-        measured = streams.measure(scorers, items, seconds=seconds, max_batch=max_batch, seed=SEED)
+        measured = open_load.measure(
+            scorers, items, seconds=seconds, max_batch=max_batch, seed=SEED
+        )
         for entry in measured["models"].values():
             for run in entry["runs"]:
                 del run["queue"]
@@ -48,10 +51,11 @@ def ensemble() -> dict[str, Any]:
 
 def text(measured: dict[str, Any]) -> str:
     """What one of the two found, for people."""
-    from workbench import ensembles, streams
+    from workbench import ensembles, open_load
 
     if "streams" not in measured:
         return ensembles.table(measured)
     return "\n\n".join(
-        f"at most {one['max_batch']} in a call\n{streams.table(one)}" for one in measured["streams"]
+        f"at most {one['max_batch']} in a call\n{open_load.table(one)}"
+        for one in measured["streams"]
     )

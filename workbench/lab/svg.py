@@ -128,9 +128,7 @@ def learning_chart(
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'width="{WIDTH}" height="{HEIGHT}" preserveAspectRatio="xMinYMin meet" '
         f'style="max-width:100%;height:auto;display:block;overflow:visible;color:{INK};font-family:{FONT}">'
-        f"<title>{_title(headline)}</title><desc>{escape(words)}</desc>"
-        + "".join(parts)
-        + "</svg>"
+        f"<title>{_title(headline)}</title><desc>{escape(words)}</desc>" + "".join(parts) + "</svg>"
     )
 
 
@@ -326,9 +324,7 @@ def spread(wanted: Sequence[float]) -> list[float]:
             centre = (one * n + other * m) / (n + m)
             half = (n + m - 1) * LABEL_GAP / 2
             blocks[-2:] = [[max(top + half, min(centre, bottom - half)), n + m]]
-    return [
-        centre + (i - (n - 1) / 2) * LABEL_GAP for centre, n in blocks for i in range(int(n))
-    ]
+    return [centre + (i - (n - 1) / 2) * LABEL_GAP for centre, n in blocks for i in range(int(n))]
 
 
 def _touch(upper: list[float], lower: list[float]) -> bool:

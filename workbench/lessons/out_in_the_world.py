@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from workbench.lessons.question import Exercise, Outcome, Prediction, Wrong, call, number
-from workbench.streams import latencies
+from workbench.open_load import latencies
 
 __all__ = ["QUESTIONS", "q1", "q2", "q3", "q4"]
 

@@ -120,7 +120,7 @@ def speedup_figure(measured: Mapping[str, Any], mode: str = "scoring") -> Figure
         _plain_ticks(axes.yaxis, *axes.get_ylim())
     for axes in panels[len(shown) :]:
         axes.remove()
-    for axes in panels[:: columns]:
+    for axes in panels[::columns]:
         axes.set_ylabel("times faster")
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=5, frameon=False, fontsize=10)

@@ -29,7 +29,7 @@ def stream_figure(*measured: Mapping[str, Any]) -> Figure:
     model's capacity.
 
     Args:
-        measured: of `streams.measure`, which differ in ``max_batch``.
+        measured: of `open_load.measure`, which differ in ``max_batch``.
     """
     figure, found = new_figure(6.2 * len(measured), 5.0, columns=len(measured))
     panels = [found] if len(measured) == 1 else list(found)
@@ -86,7 +86,7 @@ def queue_figure(measured: Mapping[str, Any], loads: Sequence[float] = SHOWN_LOA
     arrivals end.
 
     Args:
-        measured: of `streams.measure`.
+        measured: of `open_load.measure`.
         loads: shares of the capacity; the nearest that were measured are drawn.
     """
     entries = measured["models"]

@@ -41,9 +41,7 @@ class Generation:
     def load_corpus(self, config: RunConfig) -> Corpus:
         """Sequences."""
         if config.alleles:
-            raise UsageError(
-                f"--alleles is for peptides and HLA; leave it out for {config.recipe}"
-            )
+            raise UsageError(f"--alleles is for peptides and HLA; leave it out for {config.recipe}")
         return corpora.load(
             config.data,
             train_sequences=config.train_sequences,

@@ -95,9 +95,7 @@ class Follower:
         lines = run_directory.read_metrics(here.path)
         results = storage.read_json(here.results) if here.results.exists() else None
         changes = tuple(events.effective(events.read(here.events)))
-        course = replace(
-            self.moment.course, lines=tuple(lines), changes=changes, results=results
-        )
+        course = replace(self.moment.course, lines=tuple(lines), changes=changes, results=results)
         step = lines[-1]["step"] if lines else 0
         total = course.config.steps
         reason = (

@@ -81,9 +81,7 @@ class Settings:
             UsageError: if a value is out of range.
         """
         plain = {n: v for n, v in self.given.items() if not n.startswith(WEIGHT)}
-        weights = {
-            n.removeprefix(WEIGHT): v for n, v in self.given.items() if n.startswith(WEIGHT)
-        }
+        weights = {n.removeprefix(WEIGHT): v for n, v in self.given.items() if n.startswith(WEIGHT)}
         if seed is not None:
             plain["seed"] = seed
         return RunConfig.from_recipe(self.recipe, weights=weights or None, **plain, **self.options)

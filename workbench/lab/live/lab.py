@@ -112,8 +112,8 @@ class Lab(Pictured):
         self._ends = False
         self._example = 0
         self._pins: dict[int, Course] = {}
-        self._stored = None if follow is not None or self._is_special() else stored.load(
-            self.settings.recipe
+        self._stored = (
+            None if follow is not None or self._is_special() else stored.load(self.settings.recipe)
         )
         self._look_drawn: Any = None
         self._picture_of: tuple[Any, ...] = ()
@@ -122,7 +122,10 @@ class Lab(Pictured):
             self.engine = Follower(follow, self._poke)
         else:
             self.engine = Engine(
-                lambda seed: self.settings.config(seed), self._poke, self._new_directory, plateau,
+                lambda seed: self.settings.config(seed),
+                self._poke,
+                self._new_directory,
+                plateau,
                 stored.references,
             )
         super().__init__(_presenter=presenter)

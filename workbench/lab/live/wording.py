@@ -115,7 +115,7 @@ def terms(now: Moment) -> str:
     """The ledger of the last logged step: each term, its weight, its course, its share."""
     lines = [x for x in (now.course.lines if now.course else ()) if x.get("ledger")]
     if not lines:
-        return '<p>Whose gradient reaches the student appears here.</p>'
+        return "<p>Whose gradient reaches the student appears here.</p>"
     last = lines[-1]["ledger"]
     rows = []
     for name, entry in last.items():
@@ -231,9 +231,7 @@ def formula(config: RunConfig, values: Mapping[str, Any]) -> str:
     from dataclasses import replace
 
     objective = recipes.get(config.recipe).variant(config.variant).objective
-    given = tuple(
-        (n.removeprefix(WEIGHT), v) for n, v in values.items() if n.startswith(WEIGHT)
-    )
+    given = tuple((n.removeprefix(WEIGHT), v) for n, v in values.items() if n.startswith(WEIGHT))
     objective = replace(objective, given=given)
     text = objective.formula(values["temperature"], values["alpha"])
     return f"<p>{escape(text)}</p>"
@@ -345,9 +343,7 @@ def _run_row(run: Course, headline: Headline, best: float) -> str:
         f"{run.results['seconds']:.0f}",
     )
     cells = "".join(f"<td {_CELL}>{escape(v)}</td>" for v in figures)
-    return (
-        f'<tr><th scope="row" {_HEAD}>{escape(words)}</th><td {_CELL}>{strong}</td>{cells}</tr>'
-    )
+    return f'<tr><th scope="row" {_HEAD}>{escape(words)}</th><td {_CELL}>{strong}</td>{cells}</tr>'
 
 
 def _spark(values: Sequence[float]) -> str:
