@@ -263,6 +263,21 @@ def test_perplexity_and_runtime_shows_what_was_measured_and_measures(lab_page):
     assert lab.external_requests == []
 
 
+def test_out_in_the_world_streams_exports_and_averages(lab_page):
+    lab = lab_page("12_out_in_the_world.ipynb", SECONDS=0.3)
+    lab.run_all(timeout=400)
+    said = lab.output_text()
+    assert "<|endoftext|>MKR" in said and "Student of protgpt2-tiny" in said
+    assert re.search(r"teacher +[\d,]+ +125% ", said) and re.search(r"student +[\d,]+ +125% ", said)
+    assert re.search(r"ONNX int8 +0\.\d\d ", said) and "pip install onnxruntime tokenizers" in said
+    assert re.search(r"In the teacher's time for a batch of 1 fit \S+ of \d students", said)
+    assert pictures(lab) == 5
+    # Four questions, and two that are checked after what they ask about was measured.
+    assert said.count("Not attempted.") == 6
+    lab.screenshot("12_out_in_the_world")
+    assert lab.external_requests == []
+
+
 def test_your_own_model_is_distilled_and_impossible_ones_are_refused(lab_page):
     lab = lab_page("13_your_own_model.ipynb", TEACHER_STEPS=20, STEPS=10)
     lab.run_all(timeout=300)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from workbench import entity_scores, layer_maps, lessons, models
+from workbench import entity_scores, layer_maps, lessons, models, open_load
 from workbench.errors import WorkbenchError
 from workbench.lessons import (
     compact_biobert,
@@ -22,6 +22,7 @@ from workbench.lessons import (
     hyperparameters,
     inner_layers,
     layer_halving,
+    out_in_the_world,
     peptide_binding,
     quality_and_cost,
     soft_and_hard_loss,
@@ -42,8 +43,13 @@ MODULES = {
     "08": compact_biobert,
     "10": hyperparameters,
     "11": quality_and_cost,
+    "12": out_in_the_world,
     "13": your_own_model,
 }
+#: Exercises that ask for a function.
+FUNCTIONS = [
+    "01.q2", "01.q3", "02.q3", "03.q4", "05.q2", "05.q4", "11.q2", "12.q2", "12.q3",
+]  # fmt: skip
 EXERCISES = {id: q for id, q in QUESTIONS.items() if isinstance(q, Exercise)}
 PREDICTIONS = {id: q for id, q in QUESTIONS.items() if isinstance(q, Prediction)}
 
@@ -64,6 +70,8 @@ MEASURED = {
     "10.q1": (1.003, "about the same"),
     "10.q3": (0.999, "within 2 %"),
     "11.q1": (11.0, "fewer than 22"),
+    "12.q1": ({"service": 5.0, "latency": 40.0}, "by a larger factor"),
+    "12.q4": ({"one": 0.011, "all": 0.023}, "larger"),
     "13.q1": (0.0, "0"),
 }
 
@@ -167,7 +175,7 @@ def not_implemented(*given):
 
 
 @pytest.mark.parametrize("function", [no_body, ellipsis, not_implemented])
-@pytest.mark.parametrize("id", ["01.q2", "01.q3", "02.q3", "03.q4", "05.q2", "05.q4", "11.q2"])
+@pytest.mark.parametrize("id", FUNCTIONS)
 def test_an_empty_function_is_not_attempted(id, function):
     assert QUESTIONS[id].check(function).state == "not attempted"
 
@@ -176,7 +184,7 @@ def test_a_function_that_raises_names_type_and_message():
     def broken(*given):
         raise ValueError("wide\nand\nhigh")
 
-    for id in ("01.q2", "01.q3", "02.q3", "03.q4", "05.q2", "05.q4", "11.q2"):
+    for id in FUNCTIONS:
         outcome = QUESTIONS[id].check(broken)
         assert outcome.state == "wrong"
         assert "`broken` raised ValueError: wide and high" in outcome.text
@@ -814,3 +822,60 @@ def test_results_of_the_biomedical_lessons_that_cannot_be(id, given, said):
 def test_an_alpha_that_is_not_the_same_mixture(given, said):
     outcome = hyperparameters.q2.check(given)
     assert outcome.state == "wrong" and said in outcome.text
+
+
+# ---------------------------------------------------------------------- 12
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda arrivals, service: service, "as if nobody ever waited"),
+        (lambda arrivals, service: np.cumsum(service) - arrivals, "cannot begin before"),
+        (
+            lambda arrivals, service: [
+                a + e for a, e in zip(
+                    arrivals, open_load.latencies(arrivals, service), strict=True
+                )
+            ],
+            "subtract the arrivals",
+        ),
+        (lambda arrivals, service: [0.0] * len(arrivals), "was expected"),
+        (lambda arrivals, service: 3, "a list with a number"),
+    ],
+)  # fmt: skip
+def test_latencies_without_the_waiting(function, said):
+    outcome = out_in_the_world.q2.check(function)
+    assert outcome.state == "wrong" and said in outcome.text
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda said: math.exp(-np.log(said).mean()), "average the probabilities first"),
+        (lambda said: np.exp(-np.log(said).mean(axis=1)).mean(), "answers once"),
+        (lambda said: -np.log(np.mean(said, axis=0)).mean(), "its exponential"),
+        (lambda said: math.exp(np.log(np.mean(said, axis=0)).mean()), "a minus"),
+        (lambda said: 1 / np.mean(said), "first the logarithm"),
+        (lambda said: 5.0, "was expected"),
+        (lambda said: said, "should be a number"),
+    ],
+)
+def test_perplexities_that_are_not_the_ensembles(function, said):
+    outcome = out_in_the_world.q3.check(function)
+    assert outcome.state == "wrong" and said in outcome.text
+
+
+@pytest.mark.parametrize(
+    ("id", "given", "said"),
+    [
+        ("12.q1", 8.0, "A dictionary is wanted"),
+        ("12.q1", {"service": 0, "latency": 1}, "above"),
+        ("12.q4", {"one": 0.01}, "A dictionary is wanted"),
+        ("12.q4", {"one": 2, "all": 1}, "share"),
+    ],
+)  # fmt: skip
+def test_results_of_the_last_lesson_that_cannot_be(id, given, said):
+    QUESTIONS[id].predict(QUESTIONS[id].choices[0])
+    assert said in QUESTIONS[id].check(given).text
+    QUESTIONS[id].predict(...)

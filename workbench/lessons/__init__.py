@@ -19,7 +19,7 @@ __all__ = ["Outcome", "Question", "questions", "solutions", "solved", "starters"
 
 _MODULES = (
     "soft_and_hard_loss", "temperature", "layer_halving", "peptide_binding", "hidden_words",
-    "inner_layers", "compact_biobert", "hyperparameters", "quality_and_cost",
+    "inner_layers", "compact_biobert", "hyperparameters", "quality_and_cost", "out_in_the_world",
     "your_own_model",
 )  # fmt: skip
 

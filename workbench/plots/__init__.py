@@ -23,6 +23,7 @@ from workbench.plots.run import (
     runtime_figure,
     variants_figure,
 )
+from workbench.plots.serving import ensemble_figure, queue_figure, stream_figure
 from workbench.plots.students import ablation_figure, students_figure
 from workbench.plots.style import COLOURS, LABELS, save
 from workbench.plots.temperature import (
@@ -45,6 +46,7 @@ __all__ = [
     "calibration_figure",
     "distribution_figure",
     "double_softmax_figure",
+    "ensemble_figure",
     "entropy_figure",
     "gradient_figure",
     "groups_figure",
@@ -55,6 +57,7 @@ __all__ = [
     "parts_figure",
     "perplexity_figure",
     "profile_figure",
+    "queue_figure",
     "reliability_figure",
     "run_figures",
     "runtime_figure",
@@ -64,6 +67,7 @@ __all__ = [
     "sizes_figure",
     "speedup_figure",
     "start_figure",
+    "stream_figure",
     "students_figure",
     "substitution_figure",
     "sweep_figure",
