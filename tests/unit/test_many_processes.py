@@ -145,28 +145,23 @@ def sharded(folder, begun):
     return folder
 
 
-def same(one: Path, other: Path, losses: float = 1e-5, weights: float = 1e-4) -> None:
-    """Losses to 1e-5 and weights to 1e-4.
+def same(one: Path, other: Path) -> None:
+    """Losses to 1e-5 and weights to 1e-4, those of the keys' biases apart.
 
-    The bias of a key moves no loss: its gradient is zero but for rounding, which Adam makes
-    steps of. That is what the weights' tolerance is for; all others agree to 1e-5.
+    The bias of a key moves no loss, for a softmax does not feel what all its entries share. Its
+    gradient is zero but for rounding, and Adam makes steps of that.
     """
     left, right = runs.read_metrics(one), runs.read_metrics(other)
     assert [line["step"] for line in left] == [line["step"] for line in right]
     assert len(left) > 2
     for a, b in zip(left, right, strict=True):
         for role in ("student", "baseline"):
-            for name, value in a.get(role, {}).items():
-                assert b[role][name] == pytest.approx(value, rel=losses, abs=losses), (
-                    a["step"],
-                    name,
-                )
+            assert b.get(role, {}) == pytest.approx(a.get(role, {}), rel=1e-5, abs=1e-5), a["step"]
     ours, theirs = (load_file(RunDirectory(p).checkpoint) for p in (one, other))
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
-        torch.testing.assert_close(
-            theirs[name], value, rtol=0, atol=weights, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        far = float((theirs[name] - value).abs().max())
+        assert far <= (1e-3 if name.endswith("key.bias") else 1e-4), name
 
 
 # ---------------------------------------------------------------------- as one
