@@ -52,7 +52,17 @@ class Sketch:
 
     @property
     def cached(self) -> bool:
-        """Whether the teacher is asked once about all batches; not where masks are drawn anew."""
+        """Whether the teacher is asked once about all batches.
+
+        Not where words are hidden anew at every step, nor where there would be too much to keep.
+        """
+        from workbench.teacher_cache import LARGEST
+
+        return self.may_be_cached and _kept_bytes(self) <= LARGEST
+
+    @property
+    def may_be_cached(self) -> bool:
+        """Whether the teacher's answers would be kept if there is room for them."""
         return self.config.cached and self.objective.scores != "masked"
 
     @property
@@ -184,11 +194,23 @@ def memory(sketch: Sketch, program: int, device: str) -> dict[str, float | str]:
 
 def cache_bytes(sketch: Sketch) -> float:
     """Of the teacher's answers to all training rows, and to the held-out ones."""
+    held_out = sketch.reading.held_out
+    judged = 0.0 if held_out is None else _answer_bytes(sketch) * held_out.tokens
+    return judged + (_kept_bytes(sketch) if sketch.cached else 0.0)
+
+
+def uncached(sketch: Sketch) -> float:
+    """Bytes of answers that are too many to be kept; 0 if none are."""
+    return _kept_bytes(sketch) if sketch.may_be_cached and not sketch.cached else 0.0
+
+
+def _kept_bytes(sketch: Sketch) -> float:
+    return _answer_bytes(sketch) * _answered(sketch).tokens
+
+
+def _answer_bytes(sketch: Sketch) -> int:
     numbers = sketch.teacher.answers if sketch.keeps_logits else sketch.teacher.width
-    tokens = _answered(sketch).tokens if sketch.cached else 0.0
-    if sketch.reading.held_out is not None:
-        tokens += sketch.reading.held_out.tokens
-    return sketch.footing.answer_bytes * numbers * tokens
+    return sketch.footing.answer_bytes * numbers
 
 
 def disk(sketch: Sketch, run: Path) -> dict[str, Any]:

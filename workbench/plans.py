@@ -19,6 +19,7 @@ from workbench import (
     models,
     places,
     plan_costs,
+    processes,
     rates,
     reading,
     recipes,
@@ -122,7 +123,9 @@ def _sketch(config: RunConfig) -> Sketch:
         student=sketches.size_of(student),
         models=(teacher, student),
         tokenizer=tokenizer,
-        reading=reading.look(config, data_place, teacher, tokenizer, shape.positions),
+        reading=reading.look(
+            config, data_place, teacher, tokenizer, workshop.row_length(config, shape.positions)
+        ),
         objective=objective,
         looks=looks_of(objective, student.config, teacher.config),
         footing=_footing(config),
@@ -131,7 +134,11 @@ def _sketch(config: RunConfig) -> Sketch:
 
 def _footing(config: RunConfig) -> Footing:
     """How a run of this configuration holds its numbers and takes its steps."""
-    return Footing()
+    held = config.micro_batch or -(-config.batch_size // processes.count())
+    return Footing(
+        activation_bytes=2 if config.precision == "bfloat16" else 4,
+        parts=-(-config.batch_size // held),
+    )
 
 
 def _tokenizer(place: Place):
@@ -172,6 +179,7 @@ def _asked(sketch: Sketch) -> rates.Asked:
         objective=sketch.objective,
         looks=sketch.looks,
         keeps_logits=sketch.keeps_logits,
+        precision=sketch.config.precision,
     )
 
 
@@ -215,6 +223,11 @@ def _warnings(sketch: Sketch, found: dict[str, Any]) -> list[str]:
             f"the disk will not do: the teacher cache takes {size(disk['cache'])} and "
             f"{size(disk['cache_free'])} are free at {disk['cache_place']}; use --no-cache, or "
             "set WORKBENCH_CACHE to another place"
+        )
+    too_many = plan_costs.uncached(sketch)
+    if too_many:
+        warnings.append(
+            f"the teacher would be asked at every step: its answers would take {size(too_many)}"
         )
     teacher = sketch.teacher_place
     if not teacher.here:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench import arithmetic, inner, models
+from workbench import arithmetic, inner, models, precision
 from workbench.arithmetic import Load, Looks, Size
 from workbench.inner import Matcher
 from workbench.objective import Counts, Objective, TeacherSignal
@@ -85,6 +85,7 @@ class Asked:
         objective: of the run.
         looks: of it, in full.
         keeps_logits: the teacher's logits are kept, and not its hidden states.
+        precision: in which models read; see `workbench.precision`.
     """
 
     teacher: PreTrainedModel
@@ -94,6 +95,7 @@ class Asked:
     objective: Objective
     looks: Looks
     keeps_logits: bool
+    precision: str = "float32"
 
 
 def measure(asked: Asked, device: torch.device) -> Rates:
@@ -148,7 +150,9 @@ def _layers(asked: Asked, products: float, device: torch.device) -> tuple[float,
 
     @torch.no_grad()
     def ask():
-        return _read(teacher, ids, real, wanted)
+        with precision.reading(asked.precision, device):
+            last, held = _read(teacher, ids, real, wanted)
+        return precision.full(last), None if held is None else precision.seen(held)
 
     forward = replace(large, layers=teacher_layers)
     flops = arithmetic.forward_flops(forward, load)
@@ -169,10 +173,11 @@ def _layers(asked: Asked, products: float, device: torch.device) -> tuple[float,
     taken = []
 
     def learn() -> None:
-        last, own = _read(student, ids, real, wanted)
-        total = last.square().mean()
+        with precision.reading(asked.precision, device):
+            last, own = _read(student, ids, real, wanted)
+        total = precision.full(last).square().mean()
         if matcher is not None:
-            total = total + sum(matcher(own, seen, counts).values())
+            total = total + sum(matcher(precision.seen(own), seen, counts).values())
         total.backward()
         _wait(device)
         before = time.perf_counter()

@@ -6,7 +6,18 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from workbench import arithmetic, inner, plans, rates, recipes, runtime, sketches, workshop
+from workbench import (
+    arithmetic,
+    inner,
+    large_vocabulary,
+    plans,
+    rates,
+    recipes,
+    runtime,
+    sketches,
+    vocabulary_loss,
+    workshop,
+)
 from workbench.arithmetic import Footing, Load, Looks
 from workbench.config import RunConfig
 from workbench.progress import Silent
@@ -179,3 +190,8 @@ def test_layers_looked_into_are_counted_as_pairs():
     assert (looks.hidden, looks.projections, looks.layers) == (5, 5, 4)
     assert looks.scores and not looks.maps
     assert len(inner.hidden_pairs(objective.hidden, student, teacher)) == 5
+
+
+def test_a_plan_knows_the_loss_of_large_vocabularies_as_it_is():
+    assert arithmetic.LARGE == large_vocabulary.LARGE
+    assert arithmetic.CHUNK_BYTES == vocabulary_loss.CHUNK_BYTES
