@@ -78,7 +78,7 @@ def student(config: RunConfig, teacher: PreTrainedModel, tokens: int) -> PreTrai
     shape = workshop.student_shape(config, teacher, tokens, layer_map)
     if layer_map is not None:
         with torch.device("meta"):
-            return models.build_like(teacher, shape.layers, seed=0)
+            return models.build_like(teacher, shape.layers, seed=0, layer_map=layer_map)
     activation = recipes.get(config.recipe).scale(config.scale).activation
     return of_shape(tasks.of(config.recipe).name, shape, activation)
 
@@ -108,7 +108,7 @@ def _above(model: PreTrainedModel) -> list[torch.nn.Module]:
         found = [getattr(model.base_model, "pooler", None), getattr(model, "classifier", None)]
         return [part for part in found if part is not None]
     if models.is_masked(model):
-        return [models.masked_head(model)]
+        return [child for child in model.children() if child is not model.base_model]
     return [model.get_output_embeddings()]
 
 
