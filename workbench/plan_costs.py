@@ -18,6 +18,8 @@ from workbench.reading import Reading
 #: in runs of protgpt2-tiny, distilbert-pmhc and tinybiobert.
 FIGURES = {"text-generation": 750_000, "text-classification": 2_140_000, "fill-mask": 531_000}
 LINE_BYTES = 850
+#: Of a student's model card, about.
+CARD = 5_500
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ def disk(sketch: Sketch, run: Path) -> dict[str, Any]:
     checkpoint = arithmetic.checkpoint_bytes(
         student, projections, (student.width + 1) * sketch.teacher.width
     )
-    saved = arithmetic.model_bytes(student) + tokenizer
+    saved = arithmetic.model_bytes(student) + tokenizer + CARD
     lines = 1 + sketch.config.steps // sketch.config.log_every
     rest = FIGURES[tasks.of(sketch.config.recipe).name] + LINE_BYTES * lines
     download = 4 * sketch.teacher.parameters if not sketch.teacher_place.here else 0

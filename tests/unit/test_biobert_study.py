@@ -228,10 +228,10 @@ def test_teacher_student_and_baseline_of_a_run_learn_to_find_entities(run, teach
 def test_the_command_prints_one_object(run, tag_files, capsys):
     train, held_out = (str(path) for path in tag_files)
     arguments = ["entities", str(run / "student"), "--train", train, "--held-out", held_out]
-    assert cli._run([*arguments, "--epochs", "1", "--json"]) == 0
+    assert cli.status_of([*arguments, "--epochs", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["epochs"] == 1 and len(found["rows"]) == 1
-    assert cli._run([*arguments, "--epochs", "1"]) == 0
+    assert cli.status_of([*arguments, "--epochs", "1"]) == 0
     assert "passes over" in capsys.readouterr().out
 
 

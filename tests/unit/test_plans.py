@@ -191,8 +191,12 @@ def test_memory_and_disk_that_will_not_do_are_said_in_plain_words(quick, monkeyp
     monkeypatch.setattr(places, "free_bytes", lambda path: 1000)
     warnings = " ".join(plans.plan("protgpt2-tiny")["warnings"])
     assert "memory will not do" in warnings and "the disk will not do" in warnings
-    huge = plans.plan("protgpt2-medium", scale="paper")["warnings"]
-    assert "--no-cache" in huge[0]
+    options = {"scale": "paper", "length": 50, "batch_size": 16}
+    kept = plans.plan("distilbert-pmhc", steps=1500, **options)["warnings"]
+    assert "--no-cache" in kept[0]
+    lost = plans.plan("distilbert-pmhc", steps=3000, **options)["warnings"]
+    assert "--no-cache" not in lost[0]
+    assert any("asked at every step" in warning for warning in lost)
 
 
 def test_the_rates_are_measured_on_layers_of_these_widths(monkeypatch):
@@ -220,10 +224,10 @@ def test_the_rates_are_measured_on_layers_of_these_widths(monkeypatch):
 
 def test_the_command_prints_one_object_or_a_table(quick, capsys, tmp_path):
     arguments = ["distill", "protgpt2-tiny", "--dry-run", "--steps", "7", "--run", "somewhere"]
-    assert cli._run([*arguments, "--json"]) == 0
+    assert cli.status_of([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["total"]["steps"] == 7
-    assert cli._run(arguments) == 0
+    assert cli.status_of(arguments) == 0
     printed = capsys.readouterr().out
     for word in ("teacher", "student", "FLOPs", "efficiency", "time", "memory", "disk", "cache"):
         assert f"\n  {word} " in printed

@@ -81,7 +81,7 @@ def test_student_and_nothing_else_leaves(hub, run):
 def test_the_command_pushes_privately_unless_told_otherwise(hub, run, capsys):
     for flags, private in (([], True), (["--public"], False)):
         hub.calls.clear()
-        assert cli._run(["push", str(run), "somebody/my-student", "--json", *flags]) == 0
+        assert cli.status_of(["push", str(run), "somebody/my-student", "--json", *flags]) == 0
         assert hub.calls[0] == ("create", "somebody/my-student", private)
         said = json.loads(capsys.readouterr().out)
         assert said["files"] == STUDENT and said["page"].endswith("somebody/my-student")
@@ -114,7 +114,7 @@ def test_offline_says_so_in_one_line(run, monkeypatch, capsys):
     # The client itself, which the tests have told to stay offline.
     assert huggingface_hub.constants.HF_HUB_OFFLINE
     monkeypatch.setenv("HF_TOKEN", "hf_not_a_token")
-    assert cli._run(["push", str(run), "somebody/x"]) == 1
+    assert cli.status_of(["push", str(run), "somebody/x"]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "HF_HUB_OFFLINE is set" in said and "somebody/x" in said
 

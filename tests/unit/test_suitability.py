@@ -178,7 +178,7 @@ def test_pickles_and_code_of_its_own(tmp_path, fasta):
 
 def test_two_models_with_different_vocabularies_are_not_compared(tmp_path, tiny_teacher, capsys):
     teacher = llama(tmp_path / "llama")
-    status = cli._run(["evaluate", str(tiny_teacher), "--teacher", str(teacher)])
+    status = cli.status_of(["evaluate", str(tiny_teacher), "--teacher", str(teacher)])
     said = capsys.readouterr().err
     assert status == 1
     assert "have different vocabularies (21 and 24 tokens" in said and said.count("\n") == 1
@@ -187,8 +187,8 @@ def test_two_models_with_different_vocabularies_are_not_compared(tmp_path, tiny_
 def test_exit_codes(tmp_path, fasta, capsys):
     teacher = str(llama(tmp_path / "llama"))
     common = ["distill", "protgpt2-tiny", "--teacher", teacher, "--data", str(fasta)]
-    assert cli._run([*common, "--init", "first:12"]) == 2
-    assert cli._run([*common, "--init", "2i"]) == 1
+    assert cli.status_of([*common, "--init", "first:12"]) == 2
+    assert cli.status_of([*common, "--init", "2i"]) == 1
     assert capsys.readouterr().err.count("workbench: ") == 2
 
 
