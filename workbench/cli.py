@@ -249,10 +249,13 @@ def sweep(
     weight: Annotated[list[str] | None, typer.Option(help="As for distill; repeatable.")] = None,
     whole_words: WholeWords = False,
     batch_size: Annotated[int | None, typer.Option(help="Sequences a step.")] = None,
+    length: Annotated[int | None, typer.Option(help="As for distill.")] = None,
     micro_batch: MicroBatch = None,
     accumulate: Accumulate = None,
     precision: Precision = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    warmup: Annotated[int | None, typer.Option(help="As for distill.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's, on matrices.")] = None,
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Steps between checkpoints; by default only at the end.")
     ] = None,
@@ -265,7 +268,9 @@ def sweep(
         "temperature": temperature, "alpha": alpha, "variant": variant, "init": init, "size": size,
         "search": search, "trials": trials, "scale": scale, "steps": steps, "teacher": teacher,
         "data": data, "column": column, "alleles": alleles, "match": match,
-        "weights": _weights(weight), "batch_size": batch_size, "learning_rate": learning_rate,
+        "weights": _weights(weight), "batch_size": batch_size, "length": length,
+        "micro_batch": micro_batch, "accumulate": accumulate, "precision": precision,
+        "learning_rate": learning_rate, "warmup": warmup, "weight_decay": weight_decay,
         "checkpoint_every": checkpoint_every, "whole_words": whole_words or None,
     }  # fmt: skip
     given = {key: value for key, value in options.items() if value is not None}

@@ -312,7 +312,7 @@ def load_pretrained(
         return _from_pretrained(place, kind, str(place))
     at = hub.locate(place)
     loadable = hub_place(at, place)
-    suitability.examine(place, kind)
+    suitability.examine(loadable if isinstance(loadable, Path) else place, kind)
     if isinstance(loadable, Path):
         model, tokenizer = _from_pretrained(loadable, kind, place)
         model.config._commit_hash = at.commit

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from workbench import classifiers, inner, layer_maps, masked_lm, models
+from workbench import classifiers, hub, inner, layer_maps, masked_lm, models
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ def examine(place: Path | str, kind: Kind) -> Facts:
         _check_code(values, str(place))
         _check_single(values, kind, str(place))
         models.check_directory(place, kind)
+    else:
+        at = hub.locate(place)
+        if at.reached:
+            hub.weights_revision(at)
     config, tokenizer = models.load_facts(place)
     _check_single(config.to_dict(), kind, str(place))
     _check_kind(config, kind, str(place))

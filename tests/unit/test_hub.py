@@ -307,6 +307,6 @@ def test_code_that_comes_with_a_model_is_never_run(kind, tiny_teacher, tmp_path)
     if kind == "gpt2":  # what transformers knows itself is loaded as it knows it
         assert type(models.load_causal_lm(place)[0]).__module__.startswith("transformers.")
     else:
-        with pytest.raises(WorkbenchError, match="cannot load the model"):
+        with pytest.raises(WorkbenchError, match="brings code of its own"):
             models.load_causal_lm(place)
     assert not trace.exists()

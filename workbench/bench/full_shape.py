@@ -2,9 +2,9 @@
 
 `workbench bench full-shape [NAME…]` builds the teacher (`random_teachers`), writes some data, and
 runs ``workbench distill NAME --scale paper --teacher DIR --data FILE --steps 1 --brief`` in a
-process of its own: teacher, student and baseline in full width, their optimisers, the checkpoint,
-the held-out figures. What it shows is that it runs, in which memory, and in what time; what such a
-student answers is worth nothing.
+process of its own, in float32: teacher, student and baseline in full width, their optimisers, the
+checkpoint, the held-out figures. What it shows is that it runs, in which memory, and in what time;
+what such a student answers is worth nothing.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def one(name: str, teacher: Path, place: Path, sizes: Sizes | None = None) -> di
     found = _child(
         "step", "distill", name, "--scale", "paper", "--teacher", str(teacher), "--data",
         str(data), "--steps", "1", "--batch-size", str(sizes.batch_size), "--length",
-        str(sizes.length), "--brief", "--run", str(place / "run"), cache=place / "answers",
+        str(sizes.length), "--precision", "float32", "--brief",
+        "--run", str(place / "run"), cache=place / "answers",
     )  # fmt: skip
     return {
         **found,

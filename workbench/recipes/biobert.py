@@ -77,6 +77,7 @@ def _scales(
             weight_decay=weight_decay,
             activation="gelu",
             length=256,
+            micro_batch=24,
             teacher_revision="67c9c25b46986521ca33df05d8540da1210b3256",
             data_revision="33da3593d5756bc04c8909f170003c0b14197957",
         ),

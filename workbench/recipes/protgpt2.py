@@ -82,8 +82,9 @@ def _recipe(
                 weight_decay=0.01,
                 activation="gelu_new",
                 length=512,
-                # The script's later revision reads as many at a time.
+                # Eight at a time, four times a step, in half precision: fp16 in the script.
                 micro_batch=8,
+                precision="bfloat16",
                 teacher_revision="f71aa6cf063ad784ebd53881d11332fd098eaa58",
                 data_revision="main",
             ),
