@@ -50,7 +50,8 @@ _FLAGS = {
     "temperature": "--temperature", "alpha": "--alpha", "steps": "--steps", "seed": "--seed",
     "teacher": "--teacher", "data": "--data", "column": "--column", "alleles": "--alleles",
     "init": "--init", "size": "--size", "match": "--match", "batch_size": "--batch-size",
-    "learning_rate": "--learning-rate",
+    "learning_rate": "--learning-rate", "length": "--length", "warmup": "--warmup",
+    "weight_decay": "--weight-decay", "micro_batch": "--micro-batch", "precision": "--precision",
 }  # fmt: skip
 _FILES = ("teacher", "data", "alleles")
 
@@ -174,6 +175,7 @@ def _recipe(made: Made) -> str:
         ("temperature T", f"{config.temperature:g}"),
         ("α, weight of the hard loss", f"{config.alpha:g}"),
         ("steps", f"{made.results['steps']:,} of {config.batch_size} rows"),
+        ("models read in", config.precision),
         ("learning rate", f"{config.learning_rate:g}, from there linearly to 0"),
         ("steps of warm-up", f"{config.warmup}"),
         ("weight decay", f"{config.weight_decay:g} (AdamW)"),
