@@ -86,7 +86,8 @@ def load(
     """
     if tokenizer is not None and dialects.reads_residues(tokenizer):
         return _proteins(source, tokenizer, train_sentences, validation_sentences, column, records)
-    if source == corpora.PROTEIN_WORLD or sources.is_fasta(source):
+    is_protein = source == corpora.PROTEIN_WORLD or sources.is_fasta(source)
+    if tokenizer is not None and is_protein:
         raise WorkbenchError(
             f"{source} holds proteins, and the model's tokenizer reads words; give "
             f"{EXPECTED.what}, or a teacher whose tokenizer has a token a residue, such as ESM's"

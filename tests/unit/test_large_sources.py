@@ -361,6 +361,8 @@ from workbench.record_kinds import Proteins
 
 streams.LARGE, streams.PIECE, token_files.AT_ONCE, large_corpora.SMALL = 1, 1000, 300, 1
 path, how = sys.argv[1:]
+# What runs the tests may ignore Ctrl-C, and its children with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Stops(Silent):
     pieces = 0
@@ -542,8 +544,8 @@ def hub(monkeypatch, tmp_path):
     asked = []
 
     class Hub:
-        def dataset_info(self, name):
-            return type("Info", (), {"sha": "a1b2"})
+        def repo_info(self, name, **_):
+            return type("Info", (), {"sha": "a1b2", "siblings": ()})
 
     whole = datasets.load_dataset
 

@@ -174,8 +174,8 @@ def test_what_is_no_file_is_refused_in_one_line(tmp_path):
 
 def test_a_hub_id_without_network_says_how_to_work_offline():
     message = refused(texts.load, "some/where")
-    assert message.startswith("cannot load the data set some/where from the hub (")
-    assert "--data FILE" in message and message.endswith("to use world:biomedical")
+    assert message.startswith("cannot load the data set some/where from the hub")
+    assert "--data FILE" in message and message.endswith("to use the built-in world")
 
 
 # ---------------------------------------------------------------------- what is held out
