@@ -18,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Browser, Locator, Page, expect
 
 #: ms until a kernel on a busy machine has torch, data and a teacher, and takes its first steps.
-PATIENCE = 180_000
+PATIENCE = 300_000
 #: s from the first cell of a fresh kernel to the curves. The machine of a test does other work.
 GOAL, BOUND = 2.0, 6.0
 SMALL = "train_sequences=400, validation_sequences=100"
