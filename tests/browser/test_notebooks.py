@@ -35,7 +35,7 @@ def pictures(lab) -> int:
 
 def test_start_here_trains_and_shows_the_four_rows(lab_page):
     lab = lab_page("00_start_here.ipynb")
-    lab.run_all(timeout=300)
+    lab.run_all(timeout=600)
     lab.screenshot("00_start_here")
     said = lab.output_text()
     assert "✗" not in said
