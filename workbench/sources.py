@@ -106,12 +106,12 @@ def not_fasta(path: Path) -> WorkbenchError:
     )
 
 
-def no_hub(name: str, error: Exception, expected: Expected) -> WorkbenchError:
+def no_hub(name: str, error: Exception) -> WorkbenchError:
     """What is said when the hub does not give a data set."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
     return WorkbenchError(
         f"cannot load the data set {name} from the hub ({reason}); without network, give a "
-        f"file with --data FILE, or leave --data away to use {expected.world}"
+        "file with --data FILE, or leave --data and --scale away to use the built-in world"
     )
 
 
@@ -187,7 +187,7 @@ def _read_hub(name: str, column: str | None, expected: Expected) -> list[str]:
         table = load_dataset(at.name, split="train", revision=at.commit)
     except Exception as error:
         # The hub client raises a dozen types for "no network", "no such name" and "gated".
-        raise no_hub(name, error, expected) from error
+        raise no_hub(name, error) from error
     return _column(table, column, name, expected)
 
 

@@ -344,7 +344,7 @@ def _open_hub(name: str, column: str | None, expected: Expected) -> Stream:
         raise
     except Exception as error:
         # The hub client raises a dozen types for "no network", "no such name" and "gated".
-        raise sources.no_hub(name, error, expected) from error
+        raise sources.no_hub(name, error) from error
     chosen = sources.pick_column(names, column, name, expected)
     splits = getattr(table.info, "splits", None) or {}
     total = splits["train"].num_examples if "train" in splits else None

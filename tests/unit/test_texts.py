@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import Dataset
+from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -172,10 +173,15 @@ def test_what_is_no_file_is_refused_in_one_line(tmp_path):
     )
 
 
-def test_a_hub_id_without_network_says_how_to_work_offline():
+@pytest.mark.parametrize("switched_off", [True, False])
+def test_a_hub_id_without_network_says_how_to_work_offline(switched_off, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", switched_off)
     message = refused(texts.load, "some/where")
     assert message.startswith("cannot load the data set some/where from the hub")
-    assert "--data FILE" in message and message.endswith("to use the built-in world")
+    assert message.endswith(
+        "without network, give a file with --data FILE, or leave --data and --scale away to use "
+        "the built-in world"
+    )
 
 
 # ---------------------------------------------------------------------- what is held out
