@@ -26,13 +26,13 @@ if "ipykernel" in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
 
 _EXPORTS = {
     "distill": "workbench.runs",
-    "plan": "workbench.plans",
+    "plan": "workbench.planning.plans",
     "resume": "workbench.runs",
     "read_metrics": "workbench.runs",
-    "table": "workbench.tables",
-    "FourRows": "workbench.tables",
+    "table": "workbench.comparisons.tables",
+    "FourRows": "workbench.comparisons.tables",
     "speed_ratio": "workbench.evaluation",
-    "teach": "workbench.teachers",
+    "teach": "workbench.teaching.teachers",
     "RunConfig": "workbench.config",
     "Distiller": "workbench.distiller",
     "Lab": "workbench.lab.live.lab",

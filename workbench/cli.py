@@ -177,7 +177,7 @@ def distill(
         weight_decay=weight_decay, cached=cached, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     if dry_run:
-        from workbench import plan_table, plans
+        from workbench.planning import plan_table, plans
 
         planned = plans.plan(name, run, **options)
         if as_json:
@@ -368,7 +368,7 @@ def teach(
     as_json: Json = False,
 ) -> None:
     """Train a classroom teacher again from nothing."""
-    from workbench import teachers
+    from workbench.teaching import teachers
 
     figures = teachers.teach(
         name, data=data, out=out, steps=steps, seed=seed, column=column, alleles=alleles, base=base
@@ -396,7 +396,7 @@ def entities(
     as_json: Json = False,
 ) -> None:
     """Teach encoders to find named entities, and compare the F1 of whole entities."""
-    from workbench import entity_comparison
+    from workbench.named_entities import entity_comparison
 
     found = entity_comparison.compare(
         what, train=train, held_out=held_out, epochs=epochs, learning_rate=learning_rate, seed=seed
@@ -417,7 +417,7 @@ def push(
     as_json: Json = False,
 ) -> None:
     """Upload a student and its model card to the hub: student/ of the run and nothing else."""
-    from workbench import publishing
+    from workbench.cards import publishing
 
     page = publishing.push(run, repository, private=not public)
     files = [file.name for file in publishing.leaving(run)]
@@ -493,7 +493,7 @@ def lab(
     ] = None,
 ) -> None:
     """JupyterLab on the notebooks, on 127.0.0.1 with a token."""
-    from workbench import server
+    from workbench.web import server
 
     raise typer.Exit(server.jupyter_lab(port, browser, notebooks))
 
@@ -513,7 +513,7 @@ def show(
     idle: Annotated[float, typer.Option(help="Minutes until an idle kernel is closed.")] = 15.0,
 ) -> None:
     """A live panel as a web page for a class, each visitor with a kernel of their own."""
-    from workbench import page
+    from workbench.web import page
 
     options = page.Options(port, address, visitors, idle, browser)
     raise typer.Exit(page.show(name, options))
@@ -526,7 +526,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def status_of(arguments: list[str]) -> int:
     """Run a command; its exit status."""
-    from workbench import processes
+    from workbench.devices import processes
 
     try:
         if arguments and arguments[0] not in ("distill", "resume"):
@@ -592,7 +592,7 @@ def _weights(texts: list[str] | None) -> dict[str, float] | None:
 
 
 def _fail(message: str, status: int) -> int:
-    from workbench import processes
+    from workbench.devices import processes
 
     if processes.rank() and status != 1:
         return status  # all processes were told the same; the main one says it
@@ -601,7 +601,8 @@ def _fail(message: str, status: int) -> int:
 
 
 def _print_results(results: dict[str, Any], as_json: bool) -> None:
-    from workbench import processes, tables
+    from workbench.comparisons import tables
+    from workbench.devices import processes
 
     if processes.rank():
         return

@@ -6,9 +6,11 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from workbench import hub, layer_maps, losses, processes, recipes, student_size
+from workbench import layer_maps, losses, recipes, student_size
+from workbench.devices import processes
+from workbench.devices.precision import PRECISIONS
 from workbench.errors import UsageError, WorkbenchError
-from workbench.precision import PRECISIONS
+from workbench.records import hub
 
 SEED_LIMIT = 2**32
 #: Tokens that a row needs: two marks and something between them.
@@ -45,7 +47,7 @@ class RunConfig:
         length: longest row, tokens; None for the model's positions.
         micro_batch: most sequences that a process reads at once; the rest of a step is
             accumulated. None for all of its share.
-        precision: of reading, see `workbench.precision`.
+        precision: of reading, see `workbench.devices.precision`.
         learning_rate: peak.
         warmup: steps.
         weight_decay: AdamW's.

@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench import dialects, sources
 from workbench.errors import WorkbenchError
-from workbench.sources import check_text as check_text
+from workbench.foreign import dialects
+from workbench.records import sources
+from workbench.records.sources import check_text as check_text
 from workbench.worlds.proteins import AMINO_ACIDS
 
 if TYPE_CHECKING:

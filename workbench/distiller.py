@@ -13,18 +13,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from workbench import (
-    allocator,
-    inner,
-    large_vocabulary,
-    losses,
-    metrics,
-    models,
-    parts,
-    precision,
-    processes,
-)
+from workbench import inner, large_vocabulary, losses, metrics, models
 from workbench.corpora import Batch
+from workbench.devices import allocator, parts, precision, processes
 from workbench.errors import NonFiniteLoss
 from workbench.inner import Matcher
 from workbench.objective import Counts, LedgerEntry, Objective, TeacherSignal
@@ -109,11 +100,11 @@ class Distiller:
         matcher: compares layers, where the objective asks for it; its projections are trained
             along with the student.
         micro_batch: most sequences that this process reads at once; a larger step is accumulated.
-        reads_in: "float32" or "bfloat16"; see `workbench.precision`.
+        reads_in: "float32" or "bfloat16"; see `workbench.devices.precision`.
 
-    Of several processes (`workbench.processes`) each reads its share of a step's batch. Where
-    they were started to hold models in shards (`workbench.shards`), ``student`` is a whole copy
-    on the main process, brought up to date by `gather`.
+    Of several processes (`workbench.devices.processes`) each reads its share of a step's batch.
+    Where they were started to hold models in shards (`workbench.devices.shards`), ``student`` is a
+    whole copy on the main process, brought up to date by `gather`.
 
     Temperature, alpha and learning_rate may be set at any time and apply from the next step; so
     may the weights of terms, with `set_weight`.
@@ -158,12 +149,12 @@ class Distiller:
         self.vocabulary = models.answers(student)
         student.requires_grad_(True)
         self.matcher = (matcher or torch.nn.Module()).to(self.accelerator.device)
-        # Not `accelerator.prepare`, which would wrap the student: see `workbench.processes`.
+        # Not `accelerator.prepare`, which would wrap the student: see `devices.processes`.
         self.student = self._cut = student.to(self.device)
         self.backbone, self.head = models.split_head(student)
         self._learner: Callable | None = None
         if processes.wants_shards():
-            from workbench import shards
+            from workbench.devices import shards
 
             self.student = shards.spare(student)
             self._learner = shards.learner(student, self.matcher, self.device)
@@ -266,7 +257,7 @@ class Distiller:
     def gather(self) -> None:
         """Bring the whole copy of a student in shards up to date; all processes together."""
         if self.sharded:
-            from workbench import shards
+            from workbench.devices import shards
 
             shards.fill(self.student, self._cut)
 
@@ -363,14 +354,14 @@ class Distiller:
     def _kept(self, value: Tensor) -> Tensor:
         value = value.detach()
         if self.sharded:
-            from workbench import shards
+            from workbench.devices import shards
 
             value = shards.gathered(value)
         return value.cpu().clone()
 
     def _placed(self, value: Tensor, parameter: Tensor, copy: bool = False) -> Tensor:
         if self.sharded:
-            from workbench import shards
+            from workbench.devices import shards
 
             return shards.like(value, parameter)
         return value.to(parameter.device, copy=True) if copy else value

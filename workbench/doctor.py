@@ -168,7 +168,7 @@ def check_imports() -> list[Finding]:
 
 def check_kernel() -> list[Finding]:
     """Notebooks run on this interpreter."""
-    from workbench import server
+    from workbench.web import server
 
     environment = dict(os.environ)
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench import corpora, models, recipes, suitability, tasks
+from workbench import corpora, models, recipes, tasks
 from workbench.config import RunConfig
+from workbench.foreign import suitability
 from workbench.shared_baseline import SharedBaseline
 from workbench.tasks import Judged
 from workbench.tasks.generation import ROW_NAMES as ROW_NAMES

@@ -11,9 +11,12 @@ from typing import Any
 
 import torch
 
-from workbench import classifiers, events, machine, model_card, models, storage
+from workbench import events, models, storage
+from workbench.cards import model_card
+from workbench.cards.publishing import push as push
+from workbench.classifying import classifiers
 from workbench.config import RunConfig
-from workbench.publishing import push as push
+from workbench.devices import machine
 from workbench.run_directory import RunDirectory
 from workbench.workshop import Workshop
 
@@ -58,7 +61,7 @@ def write_card(
     results: dict[str, Any],
     formula: str,
 ) -> None:
-    """Write the model card of a finished run beside its student; see `workbench.model_card`.
+    """Write the model card of a finished run beside its student; see `workbench.cards.model_card`.
 
     Args:
         directory: of the run; says with which versions it was made and what was changed by hand.

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench import dialects, models
+from workbench import models
 from workbench.corpora import Batch, clean_sequence
+from workbench.foreign import dialects
 from workbench.objective import Objective, Scored
 from workbench.row_bootstrap import RowSums
 from workbench.similarity import layer_similarity as layer_similarity

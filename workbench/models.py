@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from workbench import heads, hub
 from workbench.errors import WorkbenchError
+from workbench.foreign import heads
 from workbench.initialisation import Initialisation as Initialisation
 from workbench.initialisation import initialise as initialise
 from workbench.initialisation import layer_list
 from workbench.layer_maps import LayerMap
 from workbench.recipes.recipe import Shape
+from workbench.records import hub
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -305,7 +306,7 @@ def load_pretrained(
     Raises:
         WorkbenchError: if there are no weights, only pickles, or a model of another kind.
     """
-    from workbench import suitability
+    from workbench.foreign import suitability
 
     if isinstance(place, Path):
         suitability.examine(place, kind)

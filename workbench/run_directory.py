@@ -20,9 +20,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench import hub, storage
+from workbench import storage
 from workbench.config import RunConfig
 from workbench.errors import WorkbenchError
+from workbench.records import hub
 
 if TYPE_CHECKING:
     from workbench.models import Origin

@@ -7,12 +7,13 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from workbench import checkpoints, processes, shared_baseline, storage, workshop
+from workbench import checkpoints, shared_baseline, storage, workshop
 from workbench import events as hand
 from workbench.config import RunConfig
+from workbench.devices import processes
+from workbench.devices.processes import ProcessLost
 from workbench.errors import Interrupted, UsageError, WorkbenchError
 from workbench.events import END, Event
-from workbench.processes import ProcessLost
 from workbench.progress import Progress, Silent, for_here
 from workbench.run_directory import (
     RunDirectory,

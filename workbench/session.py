@@ -17,17 +17,9 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from workbench import (
-    checkpoints,
-    corpora,
-    evaluation,
-    events,
-    models,
-    processes,
-    storage,
-    tasks,
-)
+from workbench import checkpoints, corpora, evaluation, events, models, storage, tasks
 from workbench.config import RunConfig
+from workbench.devices import processes
 from workbench.distiller import Distiller, Snapshot, StepRecord
 from workbench.errors import NonFiniteLoss, UsageError, WorkbenchError
 from workbench.events import END, REWIND, WEIGHT, Event

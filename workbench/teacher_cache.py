@@ -155,7 +155,7 @@ class LiveTeacher:
         """
         if models.is_classifier(self.model):
             return self
-        from workbench import shards
+        from workbench.devices import shards
 
         other = copy.copy(self)
         other.backbone, other._root = shards.backbone(self.backbone, self.device)

@@ -6,24 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench import (
-    corpora,
-    inner,
-    layer_maps,
-    models,
-    processes,
-    recipes,
-    student_size,
-    suitability,
-    tasks,
-)
+from workbench import corpora, inner, layer_maps, models, recipes, student_size, tasks
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
+from workbench.devices import processes
 from workbench.distiller import Distiller, Schedule
 from workbench.errors import UsageError
+from workbench.foreign import suitability
+from workbench.hidden_words.masking import Masker
 from workbench.inner import Matcher
 from workbench.layer_maps import LayerMap
-from workbench.masking import Masker
 from workbench.models import Origin
 from workbench.objective import Objective
 from workbench.progress import Progress

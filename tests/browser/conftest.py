@@ -33,8 +33,8 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, WebSocket, sync_playwright
 
-from workbench import server
 from workbench.bench import browser as browsers
+from workbench.web import server
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT = 90  # s; for JupyterLab on a busy machine with cold files

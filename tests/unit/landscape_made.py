@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from workbench.comparisons.verdicts import compare, mean_interval
 from workbench.lab.landscape.gathering import FORMAT
-from workbench.verdicts import compare, mean_interval
 
 TEMPERATURES, ALPHAS = (1.0, 2.0, 4.0, 10.0), (0.0, 0.1, 0.5, 1.0)
 VARIANTS, SIZES, SEEDS = ("corrected", "as-published"), ("1x24", "2x48"), (0, 1)

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from workbench import allocator
+from workbench.devices import allocator
 
 #: Trains the classroom's student on labels and prints the page faults of a step.
 STEPS = """
 import resource, sys
-from workbench import allocator
+from workbench.devices import allocator
 if sys.argv[1] != "kept":
     allocator.keep_freed_memory = lambda: False
 from workbench import workshop

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import answers, losses, metrics, models
+from workbench import losses, metrics, models
+from workbench.comparisons import answers
 from workbench.errors import WorkbenchError
 from workbench.recipes import Shape
 from workbench.worlds import proteins

@@ -6,20 +6,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from workbench import (
-    arithmetic,
-    inner,
-    large_vocabulary,
-    plans,
-    rates,
-    recipes,
-    runtime,
-    sketches,
-    vocabulary_loss,
-    workshop,
-)
-from workbench.arithmetic import Footing, Load, Looks
+from workbench import inner, large_vocabulary, recipes, runtime, vocabulary_loss, workshop
 from workbench.config import RunConfig
+from workbench.planning import arithmetic, plans, rates, sketches
+from workbench.planning.arithmetic import Footing, Load, Looks
 from workbench.progress import Silent
 from workbench.recipes import Shape
 

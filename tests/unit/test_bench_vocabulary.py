@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from workbench import machine
 from workbench.bench import command, vocabulary
 from workbench.bench.vocabulary import SMALL, Sizes
+from workbench.devices import machine
 from workbench.errors import UsageError, WorkbenchError
 from workbench.losses import Direction
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 from scipy import stats
 
-from workbench import binding, classification, classifiers, corpora, pairs
-from workbench.binding import Judgement
-from workbench.classification import METRICS, Interval
+from workbench import corpora
+from workbench.classifying import binding, classification, classifiers, pairs
+from workbench.classifying.binding import Judgement
+from workbench.classifying.classification import METRICS, Interval
 from workbench.errors import UsageError
 from workbench.recipes import Shape
 from workbench.teacher_cache import LiveTeacher, open_cache

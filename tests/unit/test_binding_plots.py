@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from workbench import plots
+from workbench.comparisons.headline import F1, PERPLEXITY
 from workbench.config import RunConfig
-from workbench.headline import F1, PERPLEXITY
 from workbench.lab import svg
 from workbench.lab.live import wording
 from workbench.lab.live.engine import Course, Moment

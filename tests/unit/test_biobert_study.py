@@ -8,22 +8,15 @@ from functools import partial
 import numpy as np
 import pytest
 
-from workbench import (
-    cli,
-    entity_comparison,
-    export,
-    masked_lm,
-    masked_teachers,
-    plots,
-    recipes,
-    runs,
-    runtime,
-)
+from workbench import cli, export, plots, recipes, runs, runtime
 from workbench.bench import biobert_study, command
 from workbench.errors import UsageError, WorkbenchError
+from workbench.hidden_words import masked_lm
+from workbench.named_entities import entity_comparison
 from workbench.progress import Silent
 from workbench.recipes import Shape
 from workbench.tasks import fill_mask
+from workbench.teaching import masked_teachers
 
 SMALL = {"train_sequences": 64, "validation_sequences": 40, "batch_size": 16}
 NAMES = ("distilbiobert", "tinybiobert", "compactbiobert")

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from workbench import classification
-from workbench.classification import METRICS, Interval
+from workbench.classifying import classification
+from workbench.classifying.classification import METRICS, Interval
 from workbench.errors import UsageError
 
 

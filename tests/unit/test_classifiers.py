@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from workbench import classifiers, corpora, export, models
+from workbench import corpora, export, models
+from workbench.classifying import classifiers
 from workbench.errors import WorkbenchError
 from workbench.recipes import Shape
 from workbench.worlds.proteins import AMINO_ACIDS

@@ -6,8 +6,9 @@ import itertools
 
 import pytest
 
-from workbench import models, plots, tradeoff
+from workbench import models, plots
 from workbench.bench import costs, speedups
+from workbench.comparisons import tradeoff
 from workbench.errors import UsageError
 from workbench.progress import Silent
 from workbench.recipes.recipe import Shape

@@ -10,18 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import (
-    classification,
-    classifiers,
-    corpora,
-    ensemble_students,
-    ensembles,
-    export,
-    metrics,
-    models,
-    plots,
-)
+from workbench import corpora, export, metrics, models, plots
+from workbench.at_work import ensemble_students, ensembles
 from workbench.bench import command
+from workbench.classifying import classification, classifiers
 from workbench.errors import UsageError, WorkbenchError
 from workbench.objective import Objective
 from workbench.recipes import Shape
@@ -149,7 +141,7 @@ def test_what_is_compared_can_be_read_and_drawn(compared):
 def test_time_grows_with_the_crowd(monkeypatch):
     """On a clock that every answer of a member moves by a second."""
     clock = [0.0]
-    monkeypatch.setattr("workbench.ensembles.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("workbench.at_work.ensembles.time.perf_counter", lambda: clock[0])
 
     def answers(members, batch, objective):
         clock[0] += len(members)
@@ -176,7 +168,7 @@ def test_classifiers_average_their_classes(tmp_path):
         "distilbert-pmhc", paths, teacher=str(paths[0]), rounds=1, batches=(2,),
         train_sequences=20, validation_sequences=60,
     )  # fmt: skip
-    from workbench import binding, pairs
+    from workbench.classifying import binding, pairs
 
     corpus = pairs.load("world:peptides", train_pairs=20, validation_pairs=60)
     said = [

@@ -16,9 +16,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import entities, models
-from workbench.entities import Tagged
+from workbench import models
 from workbench.errors import NonFiniteLoss, UsageError, WorkbenchError
+from workbench.named_entities import entities
+from workbench.named_entities.entities import Tagged
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "biomedical"
 TRAIN, DEVEL = (REAL / f"ncbi_disease_{part}.tsv" for part in ("train", "devel"))
@@ -297,7 +298,7 @@ def test_what_cannot_be_encoded_is_refused(tokenizer):
     message = refused(entities.encode, sentences, tokenizer, ("O",), 40)
     assert "has the tag 'B-X'; expected one of the labels O" in message
     assert "a row of 2 positions" in refused(entities.encode, sentences, tokenizer, LABELS, 2)
-    from workbench.classifiers import residue_tokenizer
+    from workbench.classifying.classifiers import residue_tokenizer
 
     other = residue_tokenizer()
     other.pad_token = None
@@ -735,7 +736,7 @@ def test_the_disease_corpus_goes_through(tokenizer):
 
 def test_nothing_heavy_is_loaded_before_it_is_used():
     code = (
-        "import sys, workbench.entities; "
+        "import sys, workbench.named_entities.entities; "
         "assert not {'transformers', 'seqeval', 'sklearn'} & set(sys.modules), 'loaded'"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from workbench import cli, evaluation, export, masked_lm, models, plots, runs, runtime
+from workbench import cli, evaluation, export, models, plots, runs, runtime
 from workbench import workshop as workshops
 from workbench.config import RunConfig
 from workbench.errors import Interrupted
+from workbench.hidden_words import masked_lm
 from workbench.progress import Silent
 from workbench.recipes import Shape
 from workbench.recipes.recipe import VARIANTS

@@ -7,9 +7,11 @@ import shutil
 
 import pytest
 
-from workbench import classifiers, masked_lm, recipes, tasks
+from workbench import recipes, tasks
 from workbench.bench import command, full_shape, random_teachers
+from workbench.classifying import classifiers
 from workbench.errors import UsageError, WorkbenchError
+from workbench.hidden_words import masked_lm
 from workbench.recipes import Shape
 
 #: Counted in the published models' files and configurations.

@@ -16,10 +16,11 @@ import pytest
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from workbench import catalogue, hub, models, recipes, runs
+from workbench import catalogue, models, recipes, runs
 from workbench.config import RunConfig
 from workbench.errors import Interrupted, UsageError, WorkbenchError
 from workbench.progress import Silent
+from workbench.records import hub
 
 FIRST, SECOND = "1" * 40, "2" * 40
 NAME = "somebody/Tiny"

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workbench import inner, layer_maps, masked_lm, models, recipes
+from workbench import inner, layer_maps, models, recipes
 from workbench.config import RunConfig
 from workbench.corpora import Batch
 from workbench.distiller import Distiller, Schedule
 from workbench.errors import UsageError, WorkbenchError
+from workbench.hidden_words import masked_lm
 from workbench.inner import Looks, Matcher
 from workbench.objective import CosineTerm, Counts, Objective, SoftTerm
 from workbench.recipes import Shape

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from workbench import corpora, large_corpora, models, streams, teacher_cache, workshop
+from workbench import corpora, models, teacher_cache, workshop
 from workbench.config import RunConfig
+from workbench.on_disk import large_corpora
+from workbench.on_disk.stored_rows import StoredBatches
 from workbench.progress import Silent
-from workbench.stored_rows import StoredBatches
+from workbench.records import streams
 from workbench.teacher_cache import CachedTeacher, LiveTeacher
 from workbench.worlds import biomedical, proteins
 

@@ -20,26 +20,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import (
-    corpora,
-    file_identity,
-    large_corpora,
-    masked_lm,
-    models,
-    sources,
-    stored_rows,
-    streams,
-    tasks,
-    texts,
-    token_files,
-)
+from workbench import corpora, models, tasks
 from workbench.bench import streaming
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.errors import WorkbenchError
-from workbench.large_corpora import LargeCorpus
+from workbench.hidden_words import masked_lm, texts
+from workbench.on_disk import large_corpora, stored_rows, token_files
+from workbench.on_disk.large_corpora import LargeCorpus
+from workbench.on_disk.record_kinds import Proteins, Sentences
 from workbench.progress import Silent
-from workbench.record_kinds import Proteins, Sentences
+from workbench.records import file_identity, sources, streams
 from workbench.worlds import biomedical, proteins
 
 RESIDUES = models.residue_tokenizer()
@@ -355,9 +346,11 @@ def test_a_packed_file_that_is_small_is_read_as_a_small_file_is(monkeypatch, tmp
 
 INTERRUPTED = """
 import os, signal, sys
-from workbench import large_corpora, models, streams, token_files
+from workbench import models
+from workbench.on_disk import large_corpora, token_files
+from workbench.records import streams
 from workbench.progress import Silent
-from workbench.record_kinds import Proteins
+from workbench.on_disk.record_kinds import Proteins
 
 streams.LARGE, streams.PIECE, token_files.AT_ONCE, large_corpora.SMALL = 1, 1000, 300, 1
 path, how = sys.argv[1:]

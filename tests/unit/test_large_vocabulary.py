@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from workbench import corpora, large_vocabulary, masked_lm, models, recipes
+from workbench import corpora, large_vocabulary, models, recipes
 from workbench.corpora import Rows
 from workbench.distiller import Distiller, Schedule
+from workbench.hidden_words import masked_lm
 from workbench.inner import Matcher, looks
 from workbench.objective import CosineTerm, Counts, HardTerm, Objective, SoftTerm, TeacherSignal
 from workbench.recipes import Shape

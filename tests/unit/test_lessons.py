@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from workbench import entity_scores, layer_maps, lessons, models, open_load
+from workbench import layer_maps, lessons, models
+from workbench.at_work import open_load
 from workbench.errors import WorkbenchError
 from workbench.lessons import (
     compact_biobert,
@@ -30,6 +31,7 @@ from workbench.lessons import (
     your_own_model,
 )
 from workbench.lessons.question import Exercise, Note, Outcome, Prediction, Wrong, judge_number
+from workbench.named_entities import entity_scores
 from workbench.recipes import protgpt2
 
 QUESTIONS = lessons.questions()

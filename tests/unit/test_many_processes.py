@@ -18,8 +18,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from workbench import checkpoints, models, parts, processes, runs, workshop
+from workbench import checkpoints, models, runs, workshop
 from workbench.config import RunConfig
+from workbench.devices import parts, processes
 from workbench.errors import Interrupted, UsageError
 from workbench.progress import Silent
 from workbench.run_directory import RunDirectory

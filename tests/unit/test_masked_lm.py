@@ -9,10 +9,12 @@ import string
 import pytest
 import torch
 
-from workbench import export, masked_lm, masked_teachers, models, recipes
+from workbench import export, models, recipes
 from workbench.errors import WorkbenchError
-from workbench.masked_words import word_ids
+from workbench.hidden_words import masked_lm
+from workbench.hidden_words.masked_words import word_ids
 from workbench.recipes import Shape, biobert
+from workbench.teaching import masked_teachers
 from workbench.worlds import biomedical
 
 TINY = Shape(layers=2, heads=2, width=16, positions=24, vocabulary=240)

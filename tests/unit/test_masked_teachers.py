@@ -9,20 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import (
-    corpora,
-    masked_lm,
-    masked_teachers,
-    masked_words,
-    models,
-    recipes,
-    teachers,
-    texts,
-)
+from workbench import corpora, models, recipes
 from workbench.errors import UsageError, WorkbenchError
-from workbench.masking import Masker
+from workbench.hidden_words import masked_lm, masked_words, texts
+from workbench.hidden_words.masking import Masker
 from workbench.progress import Silent
 from workbench.recipes import Shape
+from workbench.teaching import masked_teachers, teachers
 from workbench.worlds import biomedical
 
 TINY = Shape(layers=2, heads=2, width=24, positions=64, vocabulary=1)

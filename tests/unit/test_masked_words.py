@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from workbench import corpora, masked_lm, masked_words, metrics, texts
+from workbench import corpora, metrics
 from workbench.corpora import Batch, Rows
 from workbench.errors import UsageError
-from workbench.masking import Masker, Masking
+from workbench.hidden_words import masked_lm, masked_words, texts
+from workbench.hidden_words.masking import Masker, Masking
 from workbench.recipes import Shape
 from workbench.teacher_cache import LiveTeacher
 from workbench.worlds import biomedical

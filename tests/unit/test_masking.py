@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from workbench.corpora import Batch, Rows, make_batches
 from workbench.errors import UsageError, WorkbenchError
-from workbench.masking import HELD_OUT_DRAW, Masker, Masking
+from workbench.hidden_words.masking import HELD_OUT_DRAW, Masker, Masking
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = ("the", "drug", "of", "a", "in", "and", "phil", "carb", "para", "met")

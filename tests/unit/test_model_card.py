@@ -10,10 +10,11 @@ import pytest
 from huggingface_hub import ModelCard
 from plain_environment import plain_environment, run_in
 
-from workbench import card_text, citations, export, model_card, models, recipes, runs, tasks
+from workbench import export, models, recipes, runs, tasks
+from workbench.cards import card_text, citations, model_card
+from workbench.cards.model_card import Made
 from workbench.config import RunConfig
 from workbench.events import Event
-from workbench.model_card import Made
 from workbench.tasks.task import ROW_KEYS
 
 RECIPES = ("protgpt2-tiny", "distilbert-pmhc", "compactbiobert")

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from workbench import models, open_load, plots
+from workbench import models, plots
+from workbench.at_work import open_load
 from workbench.errors import UsageError, WorkbenchError
 from workbench.worlds import proteins
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from workbench import corpora, dialects, inner, masked_lm, metrics, models, runs, strangers, texts
+from workbench import corpora, inner, metrics, models, runs
 from workbench.errors import WorkbenchError
-from workbench.masking import Masker
+from workbench.foreign import dialects
+from workbench.hidden_words import masked_lm, texts
+from workbench.hidden_words.masking import Masker
 from workbench.progress import Silent
+from workbench.teaching import strangers
 from workbench.worlds import proteins
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4,
@@ -244,7 +247,7 @@ def test_attention_scores_of_rotary_models_are_refused_and_of_absolute_ones_take
 
 
 def test_marks_and_residues_of_tokenizers(tmp_path):
-    from workbench import classifiers
+    from workbench.classifying import classifiers
 
     esm = strangers.encoder_tokenizer(tmp_path)
     bert = classifiers.residue_tokenizer()

@@ -17,11 +17,12 @@ import pytest
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from typer.testing import CliRunner
 
-from workbench import cli, page, recipes, run_directory, storage, visitors
+from workbench import cli, recipes, run_directory, storage
 from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
 from workbench.lab import Lab
 from workbench.lab.live import page as shown_page
+from workbench.web import page, visitors
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 PATIENCE = 30.0  # s; only something broken takes that long

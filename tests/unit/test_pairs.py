@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench import classifiers, pairs
+from workbench.classifying import classifiers, pairs
 from workbench.errors import WorkbenchError
 from workbench.worlds import peptides
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from workbench import classification
+from workbench.classifying import classification
 from workbench.errors import UsageError, WorkbenchError
 from workbench.worlds import peptides, proteins
 from workbench.worlds.peptides import Allele, PeptideWorld, Shares

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import workbench
-from workbench import catalogue, cli, places, plan_costs, plan_table, plans, rates, recipes, runs
+from workbench import catalogue, cli, recipes, runs
 from workbench.errors import UsageError, WorkbenchError
-from workbench.rates import Rates
+from workbench.planning import places, plan_costs, plan_table, plans, rates
+from workbench.planning.rates import Rates
 
 QUICK = Rates("cpu", 1, 4e10, 2e10, 1e10, 8e9, 1e-8, 0.0)
 
@@ -152,7 +153,7 @@ def test_what_is_nowhere_is_refused_in_one_line(quick, tmp_path):
 
 
 def test_of_a_large_file_the_beginning_is_looked_at(quick, tmp_path, monkeypatch):
-    from workbench import reading
+    from workbench.planning import reading
     from workbench.worlds import proteins
 
     drawn = proteins.sample(600, seed=5)
@@ -170,7 +171,7 @@ def test_of_a_large_file_the_beginning_is_looked_at(quick, tmp_path, monkeypatch
 def test_of_a_large_table_the_first_records_are_looked_at(quick, tmp_path, monkeypatch):
     from datasets import Dataset
 
-    from workbench import reading
+    from workbench.planning import reading
     from workbench.worlds import proteins
 
     file = tmp_path / "proteins.parquet"

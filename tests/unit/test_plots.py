@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from workbench import plots
-from workbench.answers import Calibration
+from workbench.comparisons.answers import Calibration
+from workbench.comparisons.studies import Band, Learned
 from workbench.config import RunConfig
 from workbench.metrics import Quality
-from workbench.studies import Band, Learned
 
 
 def band(label: str, *runs: tuple[float, ...]) -> Band:

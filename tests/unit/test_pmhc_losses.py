@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workbench import classifiers, corpora, losses, models, pairs, recipes
+from workbench import corpora, losses, models, recipes
+from workbench.classifying import classifiers, pairs
 from workbench.corpora import Batch
 from workbench.distiller import Distiller, Schedule
 from workbench.errors import WorkbenchError

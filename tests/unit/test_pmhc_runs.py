@@ -9,13 +9,15 @@ from functools import partial
 
 import pytest
 
-from workbench import classifiers, cli, export, models, pairs, runs, runtime, teachers
+from workbench import cli, export, models, runs, runtime
 from workbench.bench import sizes
+from workbench.classifying import classifiers, pairs
 from workbench.errors import Interrupted, UsageError, WorkbenchError
 from workbench.progress import Silent
 from workbench.recipes import Shape
 from workbench.recipes.recipe import VARIANTS
 from workbench.tasks import classification
+from workbench.teaching import teachers
 from workbench.worlds import peptides
 
 SHAPE = Shape(layers=4, heads=2, width=16, positions=64, vocabulary=25)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from plain_environment import plain_environment, run_in
 
-from workbench import binding, corpora, metrics, models
+from workbench import corpora, metrics, models
+from workbench.classifying import binding
 from workbench.portable import quality, timing, without_torch
 
 KINDS = list(exported.KINDS)

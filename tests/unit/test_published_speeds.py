@@ -7,9 +7,10 @@ import json
 import pytest
 import torch
 
-from workbench import classifiers, models
+from workbench import models
 from workbench.bench import command, published_speeds
 from workbench.bench.published_speeds import PROTOCOL, PUBLISHED, Family, Mode
+from workbench.classifying import classifiers
 from workbench.recipes import Shape
 
 SMALL = Shape(layers=1, heads=2, width=16, positions=128, vocabulary=1200)

@@ -10,7 +10,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
-from workbench import cli, export, models, publishing, runs
+from workbench import cli, export, models, runs
+from workbench.cards import publishing
 from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
 from workbench.run_directory import described

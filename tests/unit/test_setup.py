@@ -17,9 +17,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
-from workbench import cli, doctor, models, server
+from workbench import cli, doctor, models
 from workbench.doctor import Finding
 from workbench.errors import WorkbenchError
+from workbench.web import server
 from workbench.worlds import proteins
 
 if sys.version_info >= (3, 11):

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from workbench import runs, studies
+from workbench import runs
+from workbench.comparisons import studies
 from workbench.config import RunConfig
 from workbench.objective import TeacherSignal
 from workbench.progress import Silent

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from workbench import cli, models, runs, strangers, suitability
+from workbench import cli, models, runs
 from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
+from workbench.foreign import suitability
 from workbench.progress import Silent
+from workbench.teaching import strangers
 from workbench.worlds import proteins
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 6,

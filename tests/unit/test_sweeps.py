@@ -21,7 +21,8 @@ import pytest
 from optuna.trial import TrialState
 from sqlalchemy import exc as database
 
-from workbench import checkpoints, cli, runs, storage, sweeps, verdicts
+from workbench import checkpoints, cli, runs, storage, sweeps
+from workbench.comparisons import verdicts
 from workbench.distiller import Distiller, StepRecord
 from workbench.errors import Interrupted, NonFiniteLoss, UsageError, WorkbenchError
 from workbench.progress import Silent

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from workbench import models, teachers
+from workbench import models
 from workbench.errors import UsageError, WorkbenchError
 from workbench.progress import Silent
+from workbench.teaching import teachers
 from workbench.worlds import proteins
 
 
@@ -87,7 +88,7 @@ def test_built_in_teacher_is_there_small_and_close_to_the_oracle():
 
 def test_built_in_classifier_is_there_small_and_close_to_the_oracle():
     """Its card was written by the command; here the gap is measured again, on fewer pairs."""
-    from workbench import binding, classification, classifiers, pairs
+    from workbench.classifying import binding, classification, classifiers, pairs
 
     place = models.BUILT_IN_TEACHERS / "pmhc"
     assert (place / "model.safetensors").stat().st_size <= 6_000_000

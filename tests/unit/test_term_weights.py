@@ -12,14 +12,16 @@ from xml.etree import ElementTree
 import ipywidgets
 import pytest
 
-from workbench import export, masked_lm, masked_teachers, recipes, workshop
+from workbench import export, recipes, workshop
 from workbench.config import RunConfig
 from workbench.errors import UsageError
+from workbench.hidden_words import masked_lm
 from workbench.lab import registry, weigh_terms
 from workbench.lab.terms import term_weights
 from workbench.lab.terms.term_weights import TermWeights, shares
 from workbench.progress import Silent
 from workbench.recipes import Shape
+from workbench.teaching import masked_teachers
 
 RECIPES = ("distilbiobert", "tinybiobert", "compactbiobert")
 VARIANTS = ("corrected", "as-published", "as-coded")

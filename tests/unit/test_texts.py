@@ -12,10 +12,10 @@ from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench import masked_lm, texts
 from workbench.corpora import HELD_OUT, held_out
 from workbench.errors import WorkbenchError
-from workbench.texts import TextCorpus
+from workbench.hidden_words import masked_lm, texts
+from workbench.hidden_words.texts import TextCorpus
 from workbench.worlds import biomedical
 
 LINES = [

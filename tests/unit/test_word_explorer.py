@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from workbench import masked_lm, masked_teachers, masked_words
 from workbench.errors import UsageError
+from workbench.hidden_words import masked_lm, masked_words
 from workbench.lab import Explorer, explore_words, registry
 from workbench.recipes import Shape
+from workbench.teaching import masked_teachers
 from workbench.worlds import biomedical
 
 SENTENCES = [

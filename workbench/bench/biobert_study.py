@@ -10,17 +10,8 @@ import csv
 from collections.abc import Sequence
 from typing import Any
 
-from workbench import (
-    corpora,
-    evaluation,
-    models,
-    recipes,
-    runtime,
-    storage,
-    studies,
-    tasks,
-    workshop,
-)
+from workbench import corpora, evaluation, models, recipes, runtime, storage, tasks, workshop
+from workbench.comparisons import studies
 from workbench.config import RunConfig
 from workbench.progress import Progress, Silent, for_here
 

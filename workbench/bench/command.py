@@ -107,7 +107,7 @@ def _stamped(what: str, measured: dict[str, Any]) -> dict[str, Any]:
 
     import torch
 
-    from workbench import machine
+    from workbench.devices import machine
     from workbench.run_directory import versions
 
     return {

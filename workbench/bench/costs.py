@@ -7,9 +7,9 @@ from typing import Any
 
 from workbench import corpora, evaluation, models, runtime, tasks, workshop
 from workbench.bench import speedups
+from workbench.comparisons.tradeoff import label
 from workbench.config import RunConfig
 from workbench.progress import Progress, Silent, for_here
-from workbench.tradeoff import label
 
 #: Recipe and size of the students of each built-in teacher, the smallest first.
 STUDENTS: dict[str, tuple[tuple[str, str], ...]] = {

@@ -16,9 +16,9 @@ import torch
 from workbench import corpora, models, recipes, workshop
 from workbench.config import RunConfig
 from workbench.corpora import Batch
+from workbench.devices.precision import PRECISIONS
 from workbench.distiller import Distiller, Schedule
 from workbench.errors import WorkbenchError
-from workbench.precision import PRECISIONS
 from workbench.progress import Silent
 from workbench.teacher_cache import LiveTeacher
 

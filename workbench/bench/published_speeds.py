@@ -24,8 +24,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from workbench import classifiers, masked_lm, models, recipes
+from workbench import models, recipes
 from workbench.bench.goals import aligned
+from workbench.classifying import classifiers
+from workbench.hidden_words import masked_lm
 from workbench.progress import Progress, for_here
 from workbench.recipes import Shape
 

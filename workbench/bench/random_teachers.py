@@ -12,7 +12,9 @@ import string
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import classifiers, export, masked_lm, models, recipes
+from workbench import export, models, recipes
+from workbench.classifying import classifiers
+from workbench.hidden_words import masked_lm
 from workbench.recipes.recipe import Shape
 from workbench.worlds.proteins import AMINO_ACIDS
 

@@ -21,13 +21,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench import arithmetic, recipes, sketches
-from workbench.arithmetic import Load, Size, in_bytes
+from workbench import recipes
 from workbench.bench import fits
 from workbench.bench import scaling_points as points
 from workbench.bench.fits import Fit
 from workbench.bench.goals import aligned
 from workbench.bench.scaling_points import Point
+from workbench.planning import arithmetic, sketches
+from workbench.planning.arithmetic import Load, Size, in_bytes
 from workbench.recipes import Shape
 
 #: Tokens that the table is made for.

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from workbench import arithmetic, corpora, sketches, storage
-from workbench.arithmetic import Load, Looks, Size
+from workbench import corpora, storage
 from workbench.corpora import Batch, Rows
 from workbench.objective import Objective
+from workbench.planning import arithmetic, sketches
+from workbench.planning.arithmetic import Load, Looks, Size
 from workbench.recipes import Shape
 from workbench.teacher_cache import CachedTeacher, LiveTeacher
 

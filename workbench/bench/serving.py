@@ -21,7 +21,8 @@ def stream(seconds: float = SECONDS) -> dict[str, Any]:
         ``models``: names; ``streams``: of `open_load.measure` for each of `MAX_BATCHES`,
         without the queue over time.
     """
-    from workbench import models, open_load
+    from workbench import models
+    from workbench.at_work import open_load
     from workbench.worlds import proteins
 
     names = {"teacher": "protgpt2", "student": "protgpt2-tiny"}
@@ -44,14 +45,14 @@ def stream(seconds: float = SECONDS) -> dict[str, Any]:
 
 def ensemble() -> dict[str, Any]:
     """The stored students of protgpt2-tiny, see `ensembles.compare`."""
-    from workbench import ensemble_students, ensembles
+    from workbench.at_work import ensemble_students, ensembles
 
     return ensembles.compare("protgpt2-tiny", ensemble_students.stored(), rounds=25)
 
 
 def text(measured: dict[str, Any]) -> str:
     """What one of the two found, for people."""
-    from workbench import ensembles, open_load
+    from workbench.at_work import ensembles, open_load
 
     if "streams" not in measured:
         return ensembles.table(measured)

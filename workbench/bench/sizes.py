@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench import binding, classification, corpora, models, runtime, storage, workshop
-from workbench.binding import Judgement
+from workbench import corpora, models, runtime, storage, workshop
+from workbench.classifying import binding, classification
+from workbench.classifying.binding import Judgement
 from workbench.config import RunConfig
 from workbench.progress import Progress, Silent, for_here
 

@@ -197,7 +197,9 @@ def _run(path: Path, kind: str, scratch: str, *, refused: bool = False) -> dict[
 
 
 def _tokenise(path: Path, name: str) -> dict[str, Any]:
-    from workbench import corpora, large_corpora, streams
+    from workbench import corpora
+    from workbench.on_disk import large_corpora
+    from workbench.records import streams
 
     kind = _kind(name)
     imports = _peak_mb()
@@ -228,7 +230,7 @@ def _kind(name: str):
     from transformers import PreTrainedTokenizerFast
 
     from workbench import models
-    from workbench.record_kinds import Proteins, Sentences
+    from workbench.on_disk.record_kinds import Proteins, Sentences
 
     if name == "letters":
         return Proteins(models.residue_tokenizer(), "plain", 128)

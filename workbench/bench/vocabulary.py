@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from workbench import machine
 from workbench.bench.goals import Goal
+from workbench.devices import machine
 from workbench.errors import WorkbenchError
 from workbench.losses import Direction
 from workbench.objective import Counts, Objective, SoftTerm, TeacherSignal

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from workbench.headline import PERPLEXITY, Headline
+from workbench.comparisons.headline import PERPLEXITY, Headline
 from workbench.plots import COLOURS, LABELS
 
 WIDTH, HEIGHT = 910, 384

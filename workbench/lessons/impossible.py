@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from workbench import strangers
+from workbench.teaching import strangers
 
 #: What stands in the place of weights; nobody gets as far as reading it.
 NO_WEIGHTS = "These are no weights.\n"

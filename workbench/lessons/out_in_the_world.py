@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from workbench.at_work.open_load import latencies
 from workbench.lessons.question import Exercise, Outcome, Prediction, Wrong, call, number
-from workbench.open_load import latencies
 
 __all__ = ["QUESTIONS", "q1", "q2", "q3", "q4"]
 

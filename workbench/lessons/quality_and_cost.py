@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from workbench.comparisons.tradeoff import front
 from workbench.lessons.question import (
     Exercise,
     Outcome,
@@ -14,7 +15,6 @@ from workbench.lessons.question import (
     judge_number,
     number,
 )
-from workbench.tradeoff import front
 
 __all__ = ["QUESTIONS", "q1", "q2", "q3"]
 

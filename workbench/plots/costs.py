@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.comparisons.tradeoff import CLAIM, COSTS, PUBLISHED, front, label
 from workbench.plots.layers import LINES, SERIES, SIGNS
 from workbench.plots.style import COLOURS, LABELS, STYLES, new_figure
-from workbench.tradeoff import CLAIM, COSTS, PUBLISHED, front, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

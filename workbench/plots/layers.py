@@ -20,7 +20,7 @@ from workbench.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from workbench.studies import Band
+    from workbench.comparisons.studies import Band
 
 #: Okabe & Ito's colours that no role in the course has, in the order in which they are given out.
 SERIES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -14,8 +14,8 @@ from workbench.worlds.proteins import AMINO_ACIDS, background
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from workbench.answers import Calibration
-    from workbench.studies import Band
+    from workbench.comparisons.answers import Calibration
+    from workbench.comparisons.studies import Band
 
 #: Residues whose neighbours in this order are alike: small, acidic and amide, basic, aromatic, …
 CHEMICAL_ORDER = "GPASTCNDEQKRHWYFMLIV"

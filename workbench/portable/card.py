@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from workbench import classifiers, corpora
+from workbench import corpora
+from workbench.classifying import classifiers
 
 #: Texts that the built-in models, and the published ones, understand.
 PROTEIN = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVKALPDAQFEVV"

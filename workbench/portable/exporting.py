@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench import machine, models, run_directory, storage
+from workbench import models, run_directory, storage
+from workbench.devices import machine
 from workbench.errors import UsageError, WorkbenchError
 from workbench.portable import agreement, card, measure, onnx_files, quality, subject
 from workbench.portable.agreement import Answer

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench import binding, classification, corpora, metrics, models, tasks
+from workbench import corpora, metrics, models, tasks
+from workbench.classifying import binding, classification
 from workbench.config import RunConfig
 from workbench.corpora import Batch
 from workbench.objective import Objective

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench import classifiers, models, run_directory, tasks
+from workbench import models, run_directory, tasks
+from workbench.classifying import classifiers
 from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
 from workbench.run_directory import RunDirectory

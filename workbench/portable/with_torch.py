@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from workbench import machine
+from workbench.devices import machine
 from workbench.portable import timing
 
 

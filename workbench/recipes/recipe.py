@@ -77,7 +77,7 @@ class Scale:
         teacher_revision: of an id on the hub: a commit, or ``main``.
         data_revision: likewise.
         micro_batch: most sequences that a process reads at once; None for all of its share.
-        precision: in which models read; see `workbench.precision`.
+        precision: in which models read; see `workbench.devices.precision`.
     """
 
     teacher: Shape

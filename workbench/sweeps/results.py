@@ -9,8 +9,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from workbench import verdicts
-from workbench.headline import Headline
+from workbench.comparisons import verdicts
+from workbench.comparisons.headline import Headline
 from workbench.run_directory import versions
 from workbench.sweeps.plan import AXES, FORMAT, Plan
 from workbench.sweeps.study import Study, shown
@@ -160,7 +160,7 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _machine(workers: int, threads: int) -> str:
-    from workbench import machine
+    from workbench.devices import machine
 
     each = "a thread" if threads == 1 else f"{threads} threads"
     crew = "1 worker" if workers == 1 else f"{workers} workers"

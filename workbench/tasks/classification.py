@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench import binding, classification, classifiers, models, pairs, runtime
-from workbench.binding import Judgement
+from workbench import models, runtime
+from workbench.classifying import binding, classification, classifiers, pairs
+from workbench.classifying.binding import Judgement
+from workbench.classifying.pairs import PairCorpus
+from workbench.comparisons.headline import BY_TASK
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.errors import UsageError
-from workbench.headline import BY_TASK
-from workbench.pairs import PairCorpus
 from workbench.probes import Probe
 from workbench.progress import Progress
 from workbench.recipes.recipe import Scale, Shape

@@ -8,31 +8,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench import (
-    corpora,
-    dialects,
-    entities,
-    inner,
-    large_corpora,
-    masked_lm,
-    masked_words,
-    metrics,
-    models,
-    runtime,
-    sources,
-    texts,
-)
+from workbench import corpora, inner, metrics, models, runtime
+from workbench.comparisons.headline import BY_TASK
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
 from workbench.errors import UsageError
-from workbench.headline import BY_TASK
-from workbench.large_corpora import LargeCorpus
-from workbench.masking import Masker, Masking
+from workbench.foreign import dialects
+from workbench.hidden_words import masked_lm, masked_words, texts
+from workbench.hidden_words.masking import Masker, Masking
+from workbench.hidden_words.texts import TextCorpus
 from workbench.metrics import Quality
+from workbench.named_entities import entities
+from workbench.on_disk import large_corpora
+from workbench.on_disk.large_corpora import LargeCorpus
+from workbench.on_disk.record_kinds import Residues, Sentences
 from workbench.probes import Probe, at_place
 from workbench.progress import Progress
 from workbench.recipes.recipe import Scale, Shape
-from workbench.record_kinds import Residues, Sentences
+from workbench.records import sources
 from workbench.tasks.generation import (
     ROW_NAMES,
     fill_quality,
@@ -40,7 +33,6 @@ from workbench.tasks.generation import (
     without_fidelity,
 )
 from workbench.tasks.task import ROW_KEYS, Judged
-from workbench.texts import TextCorpus
 from workbench.worlds import biomedical
 
 EXTRA_KEYS = ("top1", "top5", "entity_f1", "entity_interval")

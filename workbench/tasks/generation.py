@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench import corpora, dialects, large_corpora, metrics, models, runtime
+from workbench import corpora, metrics, models, runtime
+from workbench.comparisons.headline import BY_TASK
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Corpus, Rows
 from workbench.errors import UsageError
-from workbench.headline import BY_TASK
-from workbench.large_corpora import LargeCorpus
+from workbench.foreign import dialects
 from workbench.metrics import Quality
+from workbench.on_disk import large_corpora
+from workbench.on_disk.large_corpora import LargeCorpus
+from workbench.on_disk.record_kinds import Proteins
 from workbench.probes import Probe, at_place
 from workbench.progress import Progress
 from workbench.recipes.recipe import Scale, Shape
-from workbench.record_kinds import Proteins
 from workbench.runtime import Runtime
 from workbench.tasks.task import ROW_KEYS, Judged
 from workbench.worlds import proteins

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from workbench.comparisons.headline import Headline
 from workbench.config import RunConfig
-from workbench.headline import Headline
 from workbench.probes import Probe
 from workbench.recipes.recipe import Scale, Shape
 
 if TYPE_CHECKING:
     from workbench.corpora import Batch, Rows
-    from workbench.masking import Masker
+    from workbench.hidden_words.masking import Masker
     from workbench.models import Kind
     from workbench.progress import Progress
     from workbench.teacher_cache import Teacher

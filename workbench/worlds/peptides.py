@@ -47,7 +47,7 @@ from workbench.worlds import proteins
 from workbench.worlds.proteins import AMINO_ACIDS
 
 if TYPE_CHECKING:
-    from workbench.classification import Scores
+    from workbench.classifying.classification import Scores
 
 #: Share of each length among the peptides of every kind. Rounded from the measured binders of
 #: 8 to 11 residues in the TransPHLA independent set (4, 69, 18 and 9 %).
@@ -438,7 +438,7 @@ class PeptideWorld:
         Raises:
             UsageError: as `oracle`, or if there are no records.
         """
-        from workbench import classification
+        from workbench.classifying import classification
 
         labels = np.array([r.label for r in records])
         peptides = [r.peptide for r in records]

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench import binding, corpora, pairs
-from workbench.classifiers import CLASSES
+from workbench import corpora
+from workbench.classifying import binding, pairs
+from workbench.classifying.classifiers import CLASSES
 from workbench.lab.explore.explorer import Explorer
 from workbench.worlds import peptides
 from workbench.worlds.peptides import Record

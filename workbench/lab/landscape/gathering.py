@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench import storage, verdicts
+from workbench import storage
+from workbench.comparisons import verdicts
 from workbench.errors import WorkbenchError
 from workbench.run_directory import RunDirectory, read_metrics
 

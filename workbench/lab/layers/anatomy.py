@@ -104,7 +104,8 @@ def examine(teacher: Any) -> Anatomy:
 def _of_source(source: str | Path) -> Anatomy:
     from transformers import AutoConfig
 
-    from workbench import hub, models, recipes
+    from workbench import models, recipes
+    from workbench.records import hub
 
     place, revision = models.resolve_model(source), {}
     if not isinstance(place, Path):

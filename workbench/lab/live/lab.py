@@ -18,10 +18,10 @@ from typing import Any
 import traitlets
 
 from workbench import recipes, run_directory
+from workbench.comparisons.headline import BY_TASK
 from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
 from workbench.events import WEIGHT
-from workbench.headline import BY_TASK
 from workbench.lab import registry
 from workbench.lab.live import controls, drawn, knobs, script, stored, wording
 from workbench.lab.live.controls import Control, Press, Question

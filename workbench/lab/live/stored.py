@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from workbench import recipes, storage
+from workbench.comparisons.headline import BY_TASK
 from workbench.config import RunConfig
-from workbench.headline import BY_TASK
 from workbench.lab.live.engine import Course, Look, judged_on
 from workbench.probes import Probe
 

@@ -10,15 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from workbench import hub, layer_maps, recipes, student_size, verdicts
+from workbench import layer_maps, recipes, student_size
+from workbench.comparisons import verdicts
+from workbench.comparisons.headline import Headline
+from workbench.comparisons.verdicts import Verdict
 from workbench.config import RunConfig
 from workbench.events import WEIGHT
-from workbench.headline import Headline
 from workbench.lab.live.engine import Course, Moment
 from workbench.lab.live.knobs import SHORT
 from workbench.lab.svg import Band, Ghost, escape, learning_chart
 from workbench.plots import COLOURS
-from workbench.verdicts import Verdict
+from workbench.records import hub
 
 #: Fields of a configuration that may tell two runs apart, in the order of the words.
 TOLD = (

@@ -1,0 +1,1 @@
+"""The student where it is used: steady load, and ensembles."""

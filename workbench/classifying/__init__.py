@@ -1,0 +1,1 @@
+"""Classifiers of whole sequences: models, pairs of peptide and HLA, quality."""

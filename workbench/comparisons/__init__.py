@@ -1,0 +1,1 @@
+"""Results side by side: tables, verdicts, quality against cost, short trainings."""

@@ -1,0 +1,1 @@
+"""Processes, shards, precision and memory: what a run has under it."""

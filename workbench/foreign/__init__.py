@@ -1,0 +1,1 @@
+"""Models that no recipe names: their heads, their tokenizers, whether they can teach."""

@@ -1,0 +1,1 @@
+"""Masked language models: sentences, masks, heads, and what is said of hidden words."""

@@ -1,0 +1,1 @@
+"""Named-entity recognition, by which distilled biomedical BERTs are judged."""

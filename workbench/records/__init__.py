@@ -1,0 +1,1 @@
+"""Records as they come: files, streams, ids on the hub; below every corpus."""

@@ -1,0 +1,1 @@
+"""Teachers trained from nothing."""

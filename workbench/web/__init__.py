@@ -1,0 +1,1 @@
+"""JupyterLab and Voilà, on this machine and with a token."""
