@@ -142,3 +142,13 @@ def test_a_family_is_measured_in_processes_of_its_own_and_told(monkeypatch, tmp_
     assert tiny["modes"]["int8"]["published_seconds"] is None
     told = command.text("headline", measured)
     assert "2024 protocol, published" in told and "0.466 (6.11)" in told and "2/2" in told
+
+
+def test_of_the_protocol_alone_all_five_calls_are_made(monkeypatch, tmp_path):
+    small = family(modes=[Mode("another", 1)], length=12, published=PUBLISHED, note="Of a test.")
+    monkeypatch.setattr(published_speeds, "families", lambda: (small,))
+    measured = command.run("protocol", tmp_path)
+    assert (tmp_path / "protocol.json").exists()
+    for model in measured["families"][0]["models"]:
+        assert list(model["modes"]) == [PROTOCOL.name]
+        assert len(model["modes"][PROTOCOL.name]["times"]) == 5

@@ -50,6 +50,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "scaling": Benchmark("scaling", "measure", "scaling", table="scaling"),
     "full-shape": Benchmark("full_shape", "measure", "full_shape", parts="recipes"),
     "headline": Benchmark("published_speeds", "measure", "headline", table="published_speeds"),
+    "protocol": Benchmark("published_speeds", "protocol", "protocol", table="published_speeds"),
     "devices": Benchmark("devices", "measure", "devices"),
     "stream": Benchmark("serving", "stream", "stream", table="serving"),
     "ensemble": Benchmark("serving", "ensemble", "ensemble", table="serving"),
