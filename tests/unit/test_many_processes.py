@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from launching import TORCHRUN, accelerate, environment, same, together
 from safetensors.torch import load_file
 
 from workbench import checkpoints, models, runs, workshop
@@ -27,7 +26,6 @@ from workbench.run_directory import RunDirectory
 from workbench.worlds import proteins
 
 STEPS, STOP = 50, 20
-JOBS = Path(__file__).with_name("many_processes_jobs.py")
 #: Layers are compared, words hidden, and neither batches nor parts are of equal sizes.
 BERT = {
     "train_sequences": 44, "validation_sequences": 8, "batch_size": 13, "micro_batch": 4,
@@ -74,35 +72,6 @@ def begun(folder, options):
     return folder / "begun"
 
 
-def environment(**more: str) -> dict[str, str]:
-    root = str(Path(__file__).parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    # Two processes and whatever else runs share the cores: none may keep one busy by waiting.
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "GOMP_SPINCOUNT": "2000", **more}
-
-
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-
-
-def together(jobs: list[dict], file: Path, **more: str) -> None:
-    file.write_text(json.dumps(jobs))
-    done = subprocess.run(
-        [*TORCHRUN, str(JOBS), str(file)],
-        env=environment(**more), capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def accelerate(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-    how = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0",
-           "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
-    return subprocess.run(
-        [*launcher, *how, "-m", "workbench", *arguments],
-        env=environment(), capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def launched(folder, options):
     """`accelerate launch -m workbench distill …` in two processes."""
@@ -144,25 +113,6 @@ def sharded(folder, begun):
         FSDP_CPU_RAM_EFFICIENT_LOADING="true",
     )
     return folder
-
-
-def same(one: Path, other: Path) -> None:
-    """Losses to 1e-5 and weights to 1e-4, those of the keys' biases apart.
-
-    The bias of a key moves no loss, for a softmax does not feel what all its entries share. Its
-    gradient is zero but for rounding, and Adam makes steps of that.
-    """
-    left, right = runs.read_metrics(one), runs.read_metrics(other)
-    assert [line["step"] for line in left] == [line["step"] for line in right]
-    assert len(left) > 2
-    for a, b in zip(left, right, strict=True):
-        for role in ("student", "baseline"):
-            assert b.get(role, {}) == pytest.approx(a.get(role, {}), rel=1e-5, abs=1e-5), a["step"]
-    ours, theirs = (load_file(RunDirectory(p).checkpoint) for p in (one, other))
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        far = float((theirs[name] - value).abs().max())
-        assert far <= (1e-3 if name.endswith("key.bias") else 1e-4), name
 
 
 # ---------------------------------------------------------------------- as one

@@ -85,16 +85,28 @@ def refuse(command: str) -> None:
         )
 
 
-def notes() -> list[str]:
-    """What the user should know about how this process was started."""
+def notes(reads_in: str) -> list[str]:
+    """What the user should know about how this process was started.
+
+    Args:
+        reads_in: the precision of the run, which counts whatever the launcher was given.
+    """
+    found = []
     # Accelerate leaves an address for the others, which it does not start.
     started_alone = count() == 1 and "RANK" not in os.environ and "MASTER_PORT" in os.environ
     if started_alone and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
-        return [
-            "note: `accelerate launch --cpu` has started one process only; for several on a CPU "
-            "give --multi_gpu in place of --cpu, or use torchrun"
-        ]
-    return []
+        found.append(
+            "note: `accelerate launch` has started one process only, as it does with --cpu and "
+            "with a configuration file of MULTI_CPU; for several on a CPU give --multi_gpu "
+            "(beside the file, or in place of --cpu), or use torchrun"
+        )
+    given = precision()
+    if given is not None and given != reads_in:
+        found.append(
+            f"note: accelerate was given mixed precision bf16; models read in {reads_in}, as "
+            "--precision or the run that goes on says"
+        )
+    return found
 
 
 @cache
@@ -131,13 +143,15 @@ class Team:
         count: of processes.
         rank: of this one.
         main: whether it is the one that writes, evaluates and speaks.
-        interrupted: whether this process was asked to stop; see `listening` and `stops`.
+        interrupted: whether this process was asked to stop; see `listening`.
     """
 
     def __init__(self, *, alone: bool = False) -> None:
         self.count, self.rank = (1, 0) if alone else (count(), rank())
         self.main = self.rank == 0
         self.interrupted = False
+        self._putting_off = False
+        self._launched = any(os.environ.get(name) for name in _RANK)
         self._control = None
         if alone:
             return
@@ -196,29 +210,46 @@ class Team:
     def stops(self) -> bool:
         """Whether any process was asked to stop; all get the same answer."""
         if self.count == 1:
-            return False
+            return self.interrupted
         return bool(self._sum(torch.tensor([float(self.interrupted)])) > 0)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM, which reach processes at different moments, only be noted.
+        """Take Ctrl-C and SIGTERM alike: as KeyboardInterrupt, or later where it is `putting_off`.
 
-        They then stop together, between two steps (`stops`). Of a process alone, and outside the
-        main thread, signals stay as they are.
+        Outside the main thread signals stay as they are, and so does one that is ignored.
         """
-        if self.count == 1 or threading.current_thread() is not threading.main_thread():
+        self.interrupted = False
+        if threading.current_thread() is not threading.main_thread():
             yield
             return
-
-        def note(_number: int, _frame: object) -> None:
-            self.interrupted = True
-
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        # None is a handler of some C library, which could not be put back.
+        heard = [s for s, old in before.items() if old not in (signal.SIG_IGN, None)]
+        for number in heard:
+            signal.signal(number, self._hear)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            # A process of a launcher leaves now. What still reaches it is the same request, passed
+            # on by the launcher, and must change neither its last words nor its exit status.
+            leaves = self.interrupted and self._launched
+            for number in heard:
+                signal.signal(number, signal.SIG_IGN if leaves else before[number])
+
+    @contextmanager
+    def putting_off(self) -> Iterator[None]:
+        """Within `listening`: let a request to stop only be noted, for `stops`.
+
+        It reaches several processes at different moments; they stop together, between two steps.
+        A process alone finishes its step, too; unless it has a launcher, which may pass on what
+        has reached the process already, a second request interrupts it at once.
+        """
+        self._putting_off = True
+        try:
+            yield
+        finally:
+            self._putting_off = False
 
     # ------------------------------------------------------------------ a step
 
@@ -243,6 +274,15 @@ class Team:
                     tensor.copy_(part.view_as(tensor))
 
     # ------------------------------------------------------------------ inside
+
+    def _hear(self, _number: int, _frame: object) -> None:
+        again, self.interrupted = self.interrupted, True
+        # A second request is a launcher's copy of the first, or else somebody's who cannot wait.
+        is_heeded = not (self._putting_off or again) if self._launched else (
+            again or not self._putting_off
+        )  # fmt: skip
+        if is_heeded:
+            raise KeyboardInterrupt
 
     def _turn(self) -> int:
         if self.main:
