@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -237,11 +237,18 @@ def test_a_step_in_parts_is_the_step_on_the_whole_batch(recipe):
         # In float64 rounding cannot hide a mistake.
         for model in (shop.student.student, shop.student.matcher, shop.teacher_model):
             model.double()
+        ledger = {n: asdict(e) for n, e in shop.student.ledger(shop.batch(0, 1)).items()}
         record = shop.student.step(shop.batch(0, 1))
         tensors = shop.student.snapshot().tensors
-        steps.append((record.numbers(), {n: t for n, t in tensors.items() if "exp_avg" in n}))
-    (losses, moments), (losses_in_parts, moments_in_parts) = steps
+        moments = {n: t for n, t in tensors.items() if "exp_avg" in n}
+        steps.append((record.numbers(), moments, ledger))
+    (losses, moments, ledger), (losses_in_parts, moments_in_parts, ledger_in_parts) = steps
     assert losses_in_parts == pytest.approx(losses, rel=1e-9)
+    assert ledger.keys() == ledger_in_parts.keys()
+    for name, entry in ledger.items():
+        assert entry["gradient_norm"] > 0
+        assert ledger_in_parts[name] == pytest.approx(entry, rel=1e-7), name
+        assert entry["value"] == pytest.approx(losses[name], rel=1e-7)
     assert moments
     for name, value in moments.items():
         torch.testing.assert_close(moments_in_parts[name], value, rtol=1e-6, atol=1e-13)

@@ -227,8 +227,8 @@ class Struck(Silent):
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def stage(self, name: str) -> None:
-        if name == self.name:
+    def stage(self, text: str) -> None:
+        if text == self.name:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
