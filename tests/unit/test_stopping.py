@@ -24,7 +24,7 @@ from workbench.run_directory import RunDirectory
 from workbench.worlds import proteins
 
 #: So many that none is over before somebody has stopped it, and few enough to be taken thrice.
-STEPS = 300
+STEPS = 100
 #: Seconds: on a slow machine that others use, too. A launcher itself kills after 30.
 PATIENCE = 300
 

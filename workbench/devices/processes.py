@@ -41,6 +41,9 @@ BUCKET_BYTES = 64 * 2**20
 #: Where the launchers say how many processes there are, and which this one is.
 _COUNT = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE")
 _RANK = ("RANK", "OMPI_COMM_WORLD_RANK")
+#: Where accelerate says which precision it was given, and what each is called here.
+_PRECISION = "ACCELERATE_MIXED_PRECISION"
+_PRECISIONS = {"no": None, "bf16": "bfloat16"}
 
 
 class ProcessLost(WorkbenchError):
@@ -68,12 +71,12 @@ def precision() -> str | None:
     Raises:
         UsageError: if it is one that students are not trained in here.
     """
-    given = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if given not in ("no", "bf16"):
+    given = os.environ.get(_PRECISION, "no")
+    if given not in _PRECISIONS:
         raise UsageError(
             f"accelerate was given mixed precision {given}; expected bf16, or no for float32"
         )
-    return "bfloat16" if given == "bf16" else None
+    return _PRECISIONS[given]
 
 
 def refuse(command: str) -> None:
@@ -100,10 +103,10 @@ def notes(reads_in: str) -> list[str]:
             "with a configuration file of MULTI_CPU; for several on a CPU give --multi_gpu "
             "(beside the file, or in place of --cpu), or use torchrun"
         )
-    given = precision()
-    if given is not None and given != reads_in:
+    given = os.environ.get(_PRECISION, "no")
+    if given != "no" and _PRECISIONS.get(given) != reads_in:
         found.append(
-            f"note: accelerate was given mixed precision bf16; models read in {reads_in}, as "
+            f"note: accelerate was given mixed precision {given}; models read in {reads_in}, as "
             "--precision or the run that goes on says"
         )
     return found
@@ -120,16 +123,20 @@ def accelerator() -> Accelerator:
     from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.utils import patch_environment
 
-    if count() == 1:
-        return Accelerator()
-    # Without this, processes on a machine without an accelerator would each believe themselves
-    # alone, unless an environment variable says otherwise.
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    on_cpu = device is None or device.type == "mps"  # of which there is one for all
-    patience = InitProcessGroupKwargs(timeout=STEP_PATIENCE)
-    # Models are cut into shards in `devices.shards`, on a CPU too, which the plugin of Accelerate
-    # for it refuses.
-    with patch_environment(ACCELERATE_USE_FSDP="false"):
+    # A run has its own precision (`devices.precision`), and may go on under a launcher that was
+    # given another; models are cut into shards in `devices.shards`, on a CPU too, which the plugin
+    # of Accelerate for it refuses.
+    own = {_PRECISION.lower(): "no", "accelerate_use_fsdp": "false"}
+    with patch_environment(**own):
+        if count() == 1:
+            return Accelerator()
+        # Without this, processes on a machine without an accelerator would each believe
+        # themselves alone, unless an environment variable says otherwise.
+        device = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        )
+        on_cpu = device is None or device.type == "mps"  # of which there is one for all
+        patience = InitProcessGroupKwargs(timeout=STEP_PATIENCE)
         return Accelerator(cpu=on_cpu, kwargs_handlers=[patience])
 
 
@@ -210,7 +217,8 @@ class Team:
     def stops(self) -> bool:
         """Whether any process was asked to stop; all get the same answer."""
         if self.count == 1:
-            return self.interrupted
+            # Another thread may have a run of its own, which nobody wants to stop.
+            return self.interrupted and _in_main_thread()
         return bool(self._sum(torch.tensor([float(self.interrupted)])) > 0)
 
     @contextmanager
@@ -219,10 +227,10 @@ class Team:
 
         Outside the main thread signals stay as they are, and so does one that is ignored.
         """
-        self.interrupted = False
-        if threading.current_thread() is not threading.main_thread():
+        if not _in_main_thread():
             yield
             return
+        self.interrupted = False
         before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
         # None is a handler of some C library, which could not be put back.
         heard = [s for s, old in before.items() if old not in (signal.SIG_IGN, None)]
@@ -245,6 +253,9 @@ class Team:
         A process alone finishes its step, too; unless it has a launcher, which may pass on what
         has reached the process already, a second request interrupts it at once.
         """
+        if not _in_main_thread():
+            yield
+            return
         self._putting_off = True
         try:
             yield
@@ -314,6 +325,10 @@ def _noticing() -> Iterator[None]:
         if not is_loss_of_a_process(error):
             raise
         raise ProcessLost("another process of this run has ended or cannot be reached") from error
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
