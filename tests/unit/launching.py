@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -31,22 +32,36 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "GOMP_SPINCOUNT": "2000", **more}
 
 
+def end(launcher: subprocess.Popen) -> None:
+    """Kill a launcher with its workers, which live in sessions of their own."""
+    if launcher.poll() is None:
+        for process in psutil.Process(launcher.pid).children(recursive=True):
+            process.kill()
+    launcher.kill()
+    launcher.wait()
+
+
+def finished(command: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+    launcher = subprocess.Popen(
+        command, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        said = launcher.communicate(timeout=600)
+    finally:
+        end(launcher)
+    return subprocess.CompletedProcess(command, launcher.returncode, *said)
+
+
 def together(jobs: list[dict], file: Path, **more: str) -> None:
     file.write_text(json.dumps(jobs))
-    done = subprocess.run(
-        [*TORCHRUN, str(JOBS), str(file)],
-        env=environment(**more), capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+    done = finished([*TORCHRUN, str(JOBS), str(file)], **more)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def accelerate(
     arguments: list[str], how: list[str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*ACCELERATE, *(TWO if how is None else how), "-m", "workbench", *arguments],
-        env=environment(), capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+    return finished([*ACCELERATE, *(TWO if how is None else how), "-m", "workbench", *arguments])
 
 
 def given(options: dict) -> list[str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
+import argparse
+import os
 from pathlib import Path
 
 import pytest
+import torch.distributed.run
+from accelerate.commands import launch
 from accelerate.commands.config.config_args import ClusterConfig
-from launching import ACCELERATE, accelerate, environment, given
+from launching import accelerate, given
 
 from workbench import runs
+from workbench.devices import processes
 from workbench.run_directory import RunDirectory, load_config
 from workbench.worlds import proteins
 
@@ -20,12 +23,6 @@ FSDP = {
     "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "fsdp_activation_checkpointing": False,
     "fsdp_cpu_ram_efficient_loading": True, "fsdp_state_dict_type": "SHARDED_STATE_DICT",
 }  # fmt: skip
-#: Each process of a launcher writes down how it sees itself.
-SAY = (
-    "import json, sys; from pathlib import Path; from workbench.devices import processes as p\n"
-    "Path(sys.argv[1], str(p.rank())).write_text(\n"
-    "    json.dumps([p.count(), p.precision(), p.wants_shards()]))\n"
-)
 
 
 def write(path: Path, kind: str, **more: object) -> list[str]:
@@ -64,16 +61,25 @@ def distilled(path: Path, how: list[str], options: dict) -> list[str]:
         ("MULTI_CPU", ["--multi_gpu", "--num_processes", "3"], [3, "bfloat16", False]),
     ],
 )
-def test_flags_of_the_launcher_come_before_its_file(tmp_path, kind, flags, seen):
+def test_flags_of_the_launcher_come_before_its_file(tmp_path, monkeypatch, kind, flags, seen):
     file = write(tmp_path / "file.yaml", kind, fsdp_config=FSDP if kind == "FSDP" else None)
-    (tmp_path / "say.py").write_text(SAY)
-    (tmp_path / "seen").mkdir()
-    subprocess.run(
-        [*ACCELERATE, *file, *flags, str(tmp_path / "say.py"), str(tmp_path / "seen")],
-        env=environment(), check=True, capture_output=True, timeout=300,
-    )  # fmt: skip
-    found = {p.name: json.loads(p.read_text()) for p in (tmp_path / "seen").iterdir()}
-    assert found == {str(rank): seen for rank in range(seen[0])}
+    began: dict[str, str] = {}
+
+    def several(args: argparse.Namespace) -> None:
+        began.update(os.environ, WORLD_SIZE=str(args.nproc_per_node))
+
+    def one(args: argparse.Namespace) -> None:
+        began.update(launch.prepare_simple_launcher_cmd_env(args)[1])
+
+    monkeypatch.setattr(torch.distributed.run, "run", several)
+    monkeypatch.setattr(launch, "simple_launcher", one)
+    parser = launch.launch_command_parser()
+    launch.launch_command(parser.parse_args([*file, *flags, "-m", "workbench", "doctor"]))
+    for name in ("WORLD_SIZE", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_FSDP"):
+        monkeypatch.delenv(name, raising=False)
+        if name in began:
+            monkeypatch.setenv(name, began[name])
+    assert [processes.count(), processes.precision(), processes.wants_shards()] == seen
 
 
 def test_a_run_by_a_file_has_shards_and_bfloat16(options, tmp_path):
@@ -96,13 +102,3 @@ def test_a_file_for_several_on_a_cpu_starts_one_and_is_told_so(options, tmp_path
     assert other.startswith("note: accelerate was given mixed precision bf16; models read in float")
     assert load_config(RunDirectory(tmp_path / "run")).precision == "float32"
     assert runs.read_metrics(tmp_path / "run")[-1]["ledger"]
-
-
-def test_a_precision_that_is_not_offered_is_refused_in_one_line(options, tmp_path):
-    how = write(tmp_path / "file.yaml", "NO", mixed_precision="fp16", num_processes=1)
-    done = accelerate(["distill", "protgpt2-tiny", *given(options)], how)
-    assert done.returncode == 1  # of the launcher, which does not pass on the 2
-    said = [line for line in done.stderr.splitlines() if line.startswith("workbench:")]
-    assert said == [
-        "workbench: accelerate was given mixed precision fp16; expected bf16, or no for float32"
-    ]

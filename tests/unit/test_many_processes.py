@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from launching import TORCHRUN, accelerate, environment, same, together
+from launching import TORCHRUN, accelerate, end, environment, same, together
 from safetensors.torch import load_file
 
 from workbench import checkpoints, models, runs, workshop
@@ -186,7 +186,7 @@ def test_one_killed_ends_all_soon_and_the_run_goes_on(folder, options):
         victim.send_signal(signal.SIGKILL)
         _, said = launcher.communicate(timeout=90)
     finally:
-        launcher.kill()
+        end(launcher)
     assert launcher.returncode not in (0, None)
     assert f"workbench resume {path}" in said
     assert not [p for p in workers if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from launching import ACCELERATE, TORCHRUN, TWO, environment, given, same, together
+from launching import ACCELERATE, TORCHRUN, TWO, end, environment, given, same, together
 
 from workbench import checkpoints, runs
 from workbench.devices.processes import Team
@@ -87,12 +87,7 @@ class Started:
         return status
 
     def kill(self) -> None:
-        family = [self.process]
-        if self.process.poll() is None:
-            family += psutil.Process(self.process.pid).children(recursive=True)
-        for process in family:
-            process.kill()
-        self.process.wait()
+        end(self.process)
 
 
 def check_left(started: Started) -> int:
