@@ -26,7 +26,7 @@ from workbench.worlds import proteins
 #: So many that none is over before somebody has stopped it, and few enough to be taken thrice.
 STEPS = 100
 #: Seconds: on a slow machine that others use, too. A launcher itself kills after 30.
-PATIENCE = 300
+PATIENCE = 600
 
 
 @pytest.fixture(scope="module")
