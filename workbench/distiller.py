@@ -214,32 +214,38 @@ class Distiller:
     def ledger(self, batch: Batch) -> dict[str, LedgerEntry]:
         """Each term's value, weight and share of the gradient on this batch, as things stand.
 
-        Of a batch that is more than this process reads at once, on the first rows of it; of a
-        student in shards nothing, for no process has all of a gradient.
+        Of the whole batch, however it is cut; several processes together. Of a student in shards
+        nothing, for no process has all of a gradient.
         """
         if self.teacher is None:
             raise ValueError("a student without a teacher has only one term")
         if self.sharded:
             return {}
-        batch = self._parts([batch])[0][0]
         counts = self.objective.counts([batch])
+        own = [part for part, counted in self._parts([batch]) if counted]
         if self.objective.compares_states or self.objective.looks_inside:
-            _, terms = self._loss(batch, counts, apart=True)
-            own = list(self.student.parameters())
-            return self.objective.ledger_by_parameters(terms, own, self.alpha)
-        scored, labels = self.objective.rows(batch)
-        with torch.no_grad():
-            hidden, _ = self._read(batch)
-        return self.objective.ledger(
-            hidden[scored.to(self.device)],
-            self.head,
-            labels.to(self.device),
-            self.teacher.signal(batch, scored),
-            temperature=self.temperature,
-            alpha=self.alpha,
-            counts=counts,
-            vocabulary=self.vocabulary,
-        )
+            return self._ledger_by_parameters(own, counts)
+        names = list(self.objective.weights(self.alpha))
+        value, square = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+        for part in own:
+            scored, labels = self.objective.rows(part)
+            with torch.no_grad():
+                hidden, _ = self._read(part)
+            measured = self.objective.measured(
+                hidden[scored.to(self.device)],
+                self.head,
+                labels.to(self.device),
+                self.teacher.signal(part, scored),
+                temperature=self.temperature,
+                alpha=self.alpha,
+                counts=counts,
+                vocabulary=self.vocabulary,
+            )
+            for held, added in zip((value, square), measured, strict=True):
+                for name in names:
+                    held[name] += added[name]
+        value, square = self._sums(value), self._sums(square)
+        return self.objective.entries(value, {n: s**0.5 for n, s in square.items()}, self.alpha)
 
     def evaluate(
         self, batches: Sequence[Batch], residues: int | None, teacher: Teacher | None = None
@@ -350,6 +356,40 @@ class Distiller:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         self.team.add_up([numbers] if self.sharded else [*gradients, numbers])
         return dict(zip(values, numbers, strict=True))
+
+    def _ledger_by_parameters(self, own: Sequence[Batch], counts: Counts) -> dict[str, LedgerEntry]:
+        """The ledger, measured on the student's parameters, which every term reaches.
+
+        Of several parts the gradients add up, not their norms. Each term then reads all parts
+        anew, so that no more than one gradient of the whole student is held.
+        """
+        parameters = list(self.student.parameters())
+        once = self._loss(own[0], counts, apart=True)[1] if len(own) == 1 else None
+        value: dict[str, float] = {}
+        norms: dict[str, float] = {}
+        for name, weight in self.objective.weights(self.alpha).items():
+            value[name] = 0.0
+            whole = [torch.zeros_like(p) for p in parameters]
+            for part in own:
+                terms = once or self._loss(part, counts, apart=True)[1]
+                value[name] += float(terms[name].detach())
+                gradients = torch.autograd.grad(
+                    terms[name], parameters, retain_graph=once is not None, allow_unused=True
+                )
+                for held, gradient in zip(whole, gradients, strict=True):
+                    if gradient is not None:
+                        held += gradient
+            self.team.add_up(whole)
+            norms[name] = weight * sum(float(g.double().square().sum()) for g in whole) ** 0.5
+        return self.objective.entries(self._sums(value), norms, self.alpha)
+
+    def _sums(self, numbers: dict[str, float]) -> dict[str, float]:
+        """Numbers of the parts of all processes, added up."""
+        if self.team.count == 1:
+            return numbers
+        added = torch.tensor(list(numbers.values()), dtype=torch.float64, device=self.device)
+        self.team.add_up([added])
+        return dict(zip(numbers, added.tolist(), strict=True))
 
     def _kept(self, value: Tensor) -> Tensor:
         value = value.detach()

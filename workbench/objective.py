@@ -376,6 +376,29 @@ class Objective:
         chunk_numbers: int = CHUNK_NUMBERS,
     ) -> dict[str, LedgerEntry]:
         """What each term contributes at this step; see `LedgerEntry`. Leaves no gradient behind."""
+        value, square = self.measured(
+            hidden, head, labels, teacher, temperature=temperature, alpha=alpha, counts=counts,
+            vocabulary=vocabulary, chunk_numbers=chunk_numbers,
+        )  # fmt: skip
+        return self.entries(value, {name: s**0.5 for name, s in square.items()}, alpha)
+
+    def measured(
+        self,
+        hidden: Tensor,
+        head: Callable[[Tensor], Tensor],
+        labels: Tensor,
+        teacher: TeacherSignal,
+        *,
+        temperature: float,
+        alpha: float,
+        counts: Counts,
+        vocabulary: int,
+        chunk_numbers: int = CHUNK_NUMBERS,
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Each term's value, and the square of its weighted gradient's norm.
+
+        Both are sums over rows: with ``counts`` of a whole batch, those of its parts add up.
+        """
         weights = self.weights(alpha)
         value = dict.fromkeys(weights, 0.0)
         square = dict.fromkeys(weights, 0.0)
@@ -390,27 +413,22 @@ class Objective:
                 (gradient,) = torch.autograd.grad(term, logits, retain_graph=True)
                 value[name] += float(term.detach())
                 square[name] += float((weights[name] * gradient).double().square().sum())
-        return _entries(value, weights, {name: s**0.5 for name, s in square.items()})
+        return value, square
 
-    def ledger_by_parameters(
-        self, values: dict[str, Tensor], parameters: Sequence[Tensor], alpha: float
+    def entries(
+        self, value: dict[str, float], norms: dict[str, float], alpha: float
     ) -> dict[str, LedgerEntry]:
-        """As `ledger`, measured on the student's parameters, which every term reaches.
-
-        Args:
-            values: of `values`, with their graph.
-            parameters: of the student.
-            alpha: weight of the hard term.
-        """
-        weights = self.weights(alpha)
-        norms = {}
-        for name, weight in weights.items():
-            gradients = torch.autograd.grad(
-                values[name], parameters, retain_graph=True, allow_unused=True
+        """The ledger of terms with these values and these norms of their weighted gradients."""
+        weights, total = self.weights(alpha), sum(norms.values())
+        return {
+            name: LedgerEntry(
+                value=value[name],
+                weight=weights[name],
+                gradient_norm=norms[name],
+                share=norms[name] / total if total > 0 else 0.0,
             )
-            square = sum(float(g.double().square().sum()) for g in gradients if g is not None)
-            norms[name] = weight * square**0.5
-        return _entries({n: float(values[n].detach()) for n in weights}, weights, norms)
+            for name in weights
+        }
 
     def _terms(
         self,
@@ -479,21 +497,6 @@ def _attention_formula(term: AttentionTerm) -> str:
         return f"ΣMSE({what}) [layers {term.layers}, mean over heads, queries and keys]"
     keys = " and keys" if term.averaged_over_keys else ""
     return f"ΣKL(teacher‖student {what}) [layers {term.layers}, mean over heads, queries{keys}]"
-
-
-def _entries(
-    value: dict[str, float], weights: dict[str, float], norms: dict[str, float]
-) -> dict[str, LedgerEntry]:
-    total = sum(norms.values())
-    return {
-        name: LedgerEntry(
-            value=value[name],
-            weight=weights[name],
-            gradient_norm=norms[name],
-            share=norms[name] / total if total > 0 else 0.0,
-        )
-        for name in weights
-    }
 
 
 def _full_precision(logits: Tensor) -> Tensor:

@@ -93,13 +93,15 @@ def _distill(
     directory = RunDirectory(Path(team.tell(str(run if run else new_name(config)))))
     if team.main:
         check_free(directory)
-    progress, on_metrics = _heard(team, progress), on_metrics if team.main else None
-    with new_directory(directory) if team.main else nullcontext(), _closing(progress):
+    progress = _heard(team, progress, config.precision)
+    on_metrics = on_metrics if team.main else None
+    inside = new_directory(directory) if team.main else nullcontext()
+    with _leaving(directory), inside, _closing(progress):
         shop = workshop.prepare(config, progress)
         plan = [event.to_json() for event in scheduled]
         if team.main:
             storage.write_json(directory.config, described(config, plan, shop.origin))
-        _share(shop, config, baselines, should_stop, directory)
+        _share(shop, config, baselines, should_stop)
         session = Session(
             directory, config, shop, progress, on_metrics=on_metrics, scheduled=scheduled,
             brief=brief,
@@ -130,11 +132,13 @@ def resume(
         return storage.read_json(directory.results)
     # All have looked before one of them can have finished.
     team.wait()
-    progress, on_metrics = _heard(team, progress), on_metrics if team.main else None
-    with lock(directory) if team.main else nullcontext(), _closing(progress):
+    progress = _heard(team, progress, config.precision)
+    on_metrics = on_metrics if team.main else None
+    inside = lock(directory) if team.main else nullcontext()
+    with _leaving(directory), inside, _closing(progress):
         shop = workshop.prepare(as_begun(directory, config), progress)
         check_teacher(directory, shop.origin)
-        _share(shop, config, baselines, should_stop, directory)
+        _share(shop, config, baselines, should_stop)
         session = Session(directory, config, shop, progress, on_metrics=on_metrics, brief=brief)
         session.restore()
         return _go(session, should_stop)
@@ -232,54 +236,81 @@ def _share(
     config: RunConfig,
     baselines: str | Path | None,
     should_stop: Callable[[], bool] | None,
-    directory: RunDirectory,
 ) -> None:
     """Give the run the shared baseline, where there are any."""
     if baselines is None:
         return
     if processes.count() > 1:
         raise UsageError("a run of several processes has a baseline of its own")
-    try:
-        shop.baseline = shared_baseline.share(shop, config, Path(baselines), should_stop)
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            f"interrupted before the first step of {config.steps}; go on with "
-            f"`workbench resume {directory.path}`"
-        ) from error
+    shop.baseline = shared_baseline.share(shop, config, Path(baselines), should_stop)
 
 
 def _go(session: Session, should_stop: Callable[[], bool] | None) -> dict[str, Any]:
     """Drive a session to its end."""
     team = processes.join()
     session.progress.stage("distilling")
-    with team.listening():
-        try:
-            session.begin()
-            while not session.over:
-                if team.stops() or (should_stop is not None and should_stop()):
-                    raise KeyboardInterrupt
-                session.advance()
-        except KeyboardInterrupt as error:
+    with team.putting_off():
+        session.begin()
+        while not (stops := _is_to_stop(session, should_stop)) and not session.over:
+            session.advance()
+        if stops:
             session.save()
-            raise Interrupted(
-                f"interrupted at step {session.step} of {session.config.steps}; go on with "
-                f"`workbench resume {session.directory.path}`"
-            ) from error
-        except (ProcessLost, RuntimeError) as error:
-            if team.count == 1 or not processes.is_loss_of_a_process(error):
-                raise
-            raise ProcessLost(
-                f"another process of this run ended after step {session.step} of "
-                f"{session.config.steps}; the run goes on from its last checkpoint, with any "
-                f"number of processes, by `workbench resume {session.directory.path}`"
-            ) from error
+    if stops:
+        raise Interrupted(
+            f"interrupted at step {session.step} of {session.config.steps}; go on with "
+            f"`workbench resume {session.directory.path}`"
+        )
+    if team.main:
+        # It alone has work left, which it can leave at any moment.
+        if team.interrupted:
+            raise KeyboardInterrupt
         return session.finish()
+    with team.putting_off():
+        try:
+            return session.finish()
+        except ProcessLost:
+            if team.interrupted:
+                raise KeyboardInterrupt from None  # the main process was, too, and has left
+            raise
 
 
-def _heard(team: processes.Team, progress: Progress | None) -> Progress:
+def _is_to_stop(session: Session, should_stop: Callable[[], bool] | None) -> bool:
+    """Whether a run is to end here, between two steps; all processes get the same answer."""
+    if processes.join().stops():
+        return True
+    return not session.over and should_stop is not None and should_stop()
+
+
+@contextmanager
+def _leaving(directory: RunDirectory) -> Iterator[None]:
+    """Listen to requests to stop; say how the run goes on if one comes, or a process is lost."""
+    team = processes.join()
+    try:
+        with team.listening():
+            yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted; {_how_on(directory)}") from error
+    except (ProcessLost, RuntimeError) as error:
+        if team.count == 1 or not processes.is_loss_of_a_process(error):
+            raise
+        raise ProcessLost(
+            f"another process of this run has ended or cannot be reached; {_how_on(directory)}"
+        ) from error
+
+
+def _how_on(directory: RunDirectory) -> str:
+    """What becomes of a run that is left now."""
+    if not directory.config.exists():
+        return "the run had not begun"
+    start = "last checkpoint" if directory.checkpoint.exists() else "start"
+    many = ", with any number of processes," if processes.count() > 1 else ""
+    return f"the run goes on from its {start}{many} by `workbench resume {directory.path}`"
+
+
+def _heard(team: processes.Team, progress: Progress | None, reads_in: str) -> Progress:
     """Who is told how far a run is: of several processes the main one's watcher."""
     progress = (progress or for_here()) if team.main else Silent()
-    for note in processes.notes():
+    for note in processes.notes(reads_in):
         progress.note(note)
     return progress
 

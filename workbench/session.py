@@ -159,7 +159,7 @@ class Session:
         batch = self.shop.batch(index, step)
         due = step % self.config.evaluate_every == 0 or step == self.config.steps
         logged = due or step % self.config.log_every == 0
-        ledger = student.ledger(batch) if logged and self._team.main else None
+        ledger = student.ledger(batch) if logged else None
         records = (student.step(batch), baseline.step(batch))
         self._unread.append(records)
         self._tokens += records[0].tokens

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import torch
+from launching import TORCHRUN, accelerate, end, environment, same, together
 from safetensors.torch import load_file
 
 from workbench import checkpoints, models, runs, workshop
@@ -27,7 +26,6 @@ from workbench.run_directory import RunDirectory
 from workbench.worlds import proteins
 
 STEPS, STOP = 50, 20
-JOBS = Path(__file__).with_name("many_processes_jobs.py")
 #: Layers are compared, words hidden, and neither batches nor parts are of equal sizes.
 BERT = {
     "train_sequences": 44, "validation_sequences": 8, "batch_size": 13, "micro_batch": 4,
@@ -74,35 +72,6 @@ def begun(folder, options):
     return folder / "begun"
 
 
-def environment(**more: str) -> dict[str, str]:
-    root = str(Path(__file__).parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    # Two processes and whatever else runs share the cores: none may keep one busy by waiting.
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "GOMP_SPINCOUNT": "2000", **more}
-
-
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-
-
-def together(jobs: list[dict], file: Path, **more: str) -> None:
-    file.write_text(json.dumps(jobs))
-    done = subprocess.run(
-        [*TORCHRUN, str(JOBS), str(file)],
-        env=environment(**more), capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def accelerate(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
-    how = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0",
-           "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
-    return subprocess.run(
-        [*launcher, *how, "-m", "workbench", *arguments],
-        env=environment(), capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def launched(folder, options):
     """`accelerate launch -m workbench distill …` in two processes."""
@@ -144,25 +113,6 @@ def sharded(folder, begun):
         FSDP_CPU_RAM_EFFICIENT_LOADING="true",
     )
     return folder
-
-
-def same(one: Path, other: Path) -> None:
-    """Losses to 1e-5 and weights to 1e-4, those of the keys' biases apart.
-
-    The bias of a key moves no loss, for a softmax does not feel what all its entries share. Its
-    gradient is zero but for rounding, and Adam makes steps of that.
-    """
-    left, right = runs.read_metrics(one), runs.read_metrics(other)
-    assert [line["step"] for line in left] == [line["step"] for line in right]
-    assert len(left) > 2
-    for a, b in zip(left, right, strict=True):
-        for role in ("student", "baseline"):
-            assert b.get(role, {}) == pytest.approx(a.get(role, {}), rel=1e-5, abs=1e-5), a["step"]
-    ours, theirs = (load_file(RunDirectory(p).checkpoint) for p in (one, other))
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        far = float((theirs[name] - value).abs().max())
-        assert far <= (1e-3 if name.endswith("key.bias") else 1e-4), name
 
 
 # ---------------------------------------------------------------------- as one
@@ -236,7 +186,7 @@ def test_one_killed_ends_all_soon_and_the_run_goes_on(folder, options):
         victim.send_signal(signal.SIGKILL)
         _, said = launcher.communicate(timeout=90)
     finally:
-        launcher.kill()
+        end(launcher)
     assert launcher.returncode not in (0, None)
     assert f"workbench resume {path}" in said
     assert not [p for p in workers if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
@@ -287,11 +237,18 @@ def test_a_step_in_parts_is_the_step_on_the_whole_batch(recipe):
         # In float64 rounding cannot hide a mistake.
         for model in (shop.student.student, shop.student.matcher, shop.teacher_model):
             model.double()
+        ledger = {n: asdict(e) for n, e in shop.student.ledger(shop.batch(0, 1)).items()}
         record = shop.student.step(shop.batch(0, 1))
         tensors = shop.student.snapshot().tensors
-        steps.append((record.numbers(), {n: t for n, t in tensors.items() if "exp_avg" in n}))
-    (losses, moments), (losses_in_parts, moments_in_parts) = steps
+        moments = {n: t for n, t in tensors.items() if "exp_avg" in n}
+        steps.append((record.numbers(), moments, ledger))
+    (losses, moments, ledger), (losses_in_parts, moments_in_parts, ledger_in_parts) = steps
     assert losses_in_parts == pytest.approx(losses, rel=1e-9)
+    assert ledger.keys() == ledger_in_parts.keys()
+    assert sum(entry["gradient_norm"] for entry in ledger.values()) > 0
+    for name, entry in ledger.items():
+        assert ledger_in_parts[name] == pytest.approx(entry, rel=1e-7), name
+        assert entry["value"] == pytest.approx(losses[name], rel=1e-7)
     assert moments
     for name, value in moments.items():
         torch.testing.assert_close(moments_in_parts[name], value, rtol=1e-6, atol=1e-13)

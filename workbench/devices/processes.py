@@ -41,6 +41,9 @@ BUCKET_BYTES = 64 * 2**20
 #: Where the launchers say how many processes there are, and which this one is.
 _COUNT = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE")
 _RANK = ("RANK", "OMPI_COMM_WORLD_RANK")
+#: Where accelerate says which precision it was given, and what each is called here.
+_PRECISION = "ACCELERATE_MIXED_PRECISION"
+_PRECISIONS = {"no": None, "bf16": "bfloat16"}
 
 
 class ProcessLost(WorkbenchError):
@@ -68,12 +71,12 @@ def precision() -> str | None:
     Raises:
         UsageError: if it is one that students are not trained in here.
     """
-    given = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if given not in ("no", "bf16"):
+    given = os.environ.get(_PRECISION, "no")
+    if given not in _PRECISIONS:
         raise UsageError(
             f"accelerate was given mixed precision {given}; expected bf16, or no for float32"
         )
-    return "bfloat16" if given == "bf16" else None
+    return _PRECISIONS[given]
 
 
 def refuse(command: str) -> None:
@@ -85,16 +88,28 @@ def refuse(command: str) -> None:
         )
 
 
-def notes() -> list[str]:
-    """What the user should know about how this process was started."""
+def notes(reads_in: str) -> list[str]:
+    """What the user should know about how this process was started.
+
+    Args:
+        reads_in: the precision of the run, which counts whatever the launcher was given.
+    """
+    found = []
     # Accelerate leaves an address for the others, which it does not start.
     started_alone = count() == 1 and "RANK" not in os.environ and "MASTER_PORT" in os.environ
     if started_alone and os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
-        return [
-            "note: `accelerate launch --cpu` has started one process only; for several on a CPU "
-            "give --multi_gpu in place of --cpu, or use torchrun"
-        ]
-    return []
+        found.append(
+            "note: `accelerate launch` has started one process only, as it does with --cpu and "
+            "with a configuration file of MULTI_CPU; for several on a CPU give --multi_gpu "
+            "(beside the file, or in place of --cpu), or use torchrun"
+        )
+    given = os.environ.get(_PRECISION, "no")
+    if given != "no" and _PRECISIONS.get(given) != reads_in:
+        found.append(
+            f"note: accelerate was given mixed precision {given}; models read in {reads_in}, as "
+            "--precision or the run that goes on says"
+        )
+    return found
 
 
 @cache
@@ -108,16 +123,20 @@ def accelerator() -> Accelerator:
     from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.utils import patch_environment
 
-    if count() == 1:
-        return Accelerator()
-    # Without this, processes on a machine without an accelerator would each believe themselves
-    # alone, unless an environment variable says otherwise.
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    on_cpu = device is None or device.type == "mps"  # of which there is one for all
-    patience = InitProcessGroupKwargs(timeout=STEP_PATIENCE)
-    # Models are cut into shards in `devices.shards`, on a CPU too, which the plugin of Accelerate
-    # for it refuses.
-    with patch_environment(ACCELERATE_USE_FSDP="false"):
+    # A run has its own precision (`devices.precision`), and may go on under a launcher that was
+    # given another; models are cut into shards in `devices.shards`, on a CPU too, which the plugin
+    # of Accelerate for it refuses.
+    own = {_PRECISION.lower(): "no", "accelerate_use_fsdp": "false"}
+    with patch_environment(**own):
+        if count() == 1:
+            return Accelerator()
+        # Without this, processes on a machine without an accelerator would each believe
+        # themselves alone, unless an environment variable says otherwise.
+        device = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        )
+        on_cpu = device is None or device.type == "mps"  # of which there is one for all
+        patience = InitProcessGroupKwargs(timeout=STEP_PATIENCE)
         return Accelerator(cpu=on_cpu, kwargs_handlers=[patience])
 
 
@@ -131,13 +150,15 @@ class Team:
         count: of processes.
         rank: of this one.
         main: whether it is the one that writes, evaluates and speaks.
-        interrupted: whether this process was asked to stop; see `listening` and `stops`.
+        interrupted: whether this process was asked to stop; see `listening`.
     """
 
     def __init__(self, *, alone: bool = False) -> None:
         self.count, self.rank = (1, 0) if alone else (count(), rank())
         self.main = self.rank == 0
         self.interrupted = False
+        self._putting_off = False
+        self._launched = any(os.environ.get(name) for name in _RANK)
         self._control = None
         if alone:
             return
@@ -196,29 +217,50 @@ class Team:
     def stops(self) -> bool:
         """Whether any process was asked to stop; all get the same answer."""
         if self.count == 1:
-            return False
+            # Another thread may have a run of its own, which nobody wants to stop.
+            return self.interrupted and _in_main_thread()
         return bool(self._sum(torch.tensor([float(self.interrupted)])) > 0)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM, which reach processes at different moments, only be noted.
+        """Take Ctrl-C and SIGTERM alike: as KeyboardInterrupt, or later where it is `putting_off`.
 
-        They then stop together, between two steps (`stops`). Of a process alone, and outside the
-        main thread, signals stay as they are.
+        Outside the main thread signals stay as they are, and so does one that is ignored.
         """
-        if self.count == 1 or threading.current_thread() is not threading.main_thread():
+        if not _in_main_thread():
             yield
             return
-
-        def note(_number: int, _frame: object) -> None:
-            self.interrupted = True
-
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+        self.interrupted = False
+        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        # None is a handler of some C library, which could not be put back.
+        heard = [s for s, old in before.items() if old not in (signal.SIG_IGN, None)]
+        for number in heard:
+            signal.signal(number, self._hear)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            # A process of a launcher leaves now. What still reaches it is the same request, passed
+            # on by the launcher, and must change neither its last words nor its exit status.
+            leaves = self.interrupted and self._launched
+            for number in heard:
+                signal.signal(number, signal.SIG_IGN if leaves else before[number])
+
+    @contextmanager
+    def putting_off(self) -> Iterator[None]:
+        """Within `listening`: let a request to stop only be noted, for `stops`.
+
+        It reaches several processes at different moments; they stop together, between two steps.
+        A process alone finishes its step, too; unless it has a launcher, which may pass on what
+        has reached the process already, a second request interrupts it at once.
+        """
+        if not _in_main_thread():
+            yield
+            return
+        self._putting_off = True
+        try:
+            yield
+        finally:
+            self._putting_off = False
 
     # ------------------------------------------------------------------ a step
 
@@ -243,6 +285,15 @@ class Team:
                     tensor.copy_(part.view_as(tensor))
 
     # ------------------------------------------------------------------ inside
+
+    def _hear(self, _number: int, _frame: object) -> None:
+        again, self.interrupted = self.interrupted, True
+        # A second request is a launcher's copy of the first, or else somebody's who cannot wait.
+        is_heeded = not (self._putting_off or again) if self._launched else (
+            again or not self._putting_off
+        )  # fmt: skip
+        if is_heeded:
+            raise KeyboardInterrupt
 
     def _turn(self) -> int:
         if self.main:
@@ -274,6 +325,10 @@ def _noticing() -> Iterator[None]:
         if not is_loss_of_a_process(error):
             raise
         raise ProcessLost("another process of this run has ended or cannot be reached") from error
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
