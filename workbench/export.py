@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +44,11 @@ def save_model(path: Path, model, tokenizer) -> None:
         with models.quiet_transformers():
             _ready(model, tokenizer).save_pretrained(temporary)
             model.save_pretrained(temporary)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        storage.replace_directory(temporary, path)
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            shutil.rmtree(temporary)
         raise storage.disk_error(error, path, "the model") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_card(
@@ -81,7 +78,7 @@ def write_card(
         trained_on=len(shop.train),
         held_out=len(shop.validation),
         tokenizer=shop.tokenizer,
-        positions=getattr(student.config, "max_position_embeddings", None),
+        positions=models.context(student, 0) or None,
         versions=storage.read_json(directory.config)["versions"],
         machine=f"{machine.name()}, {torch.get_num_threads()} in use",
         changes=events.effective(events.read(directory.events)),
@@ -96,7 +93,7 @@ def _ready(model, tokenizer) -> Any:
     temperature of 0.7, and call two classes LABEL_0 and LABEL_1.
     """
     # Not every architecture has a table of positions; where there is none, there is no end.
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = models.context(model, 0)
     if model.can_generate():
         own = model.generation_config
         own.do_sample, own.temperature, own.top_k = True, 1.0, 0
