@@ -148,6 +148,40 @@ def test_an_export_that_differs_is_refused_and_leaves_nothing(
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
+def test_an_int8_file_that_answers_no_number_is_refused(
+    tmp_path, tiny_teacher, tiny_files, unmeasured, monkeypatch
+):
+    copying(tiny_files[0], monkeypatch)
+    right = onnx_files.answer_of
+
+    def answer_of(session, calls=[]):  # noqa: B006
+        calls.append(session)
+        answer = right(session)
+        return answer if len(calls) == 1 else lambda *given: answer(*given) * float("nan")
+
+    monkeypatch.setattr(onnx_files, "answer_of", answer_of)
+    with pytest.raises(WorkbenchError, match=r"model_int8.onnx .* no finite number"):
+        portable.export(tiny_teacher, int8=True, out=tmp_path / "out", progress=Silent())
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_packages_beneath_refuse_is_one_line(tmp_path, tiny_files, monkeypatch):
+    import onnxruntime.quantization
+
+    broken = tmp_path / "model.onnx"
+    broken.write_bytes(b"nothing")
+    with pytest.raises(WorkbenchError, match=r"onnxruntime cannot run model.onnx: \S") as said:
+        onnx_files.open_session(broken, 1)
+    assert "\n" not in str(said.value)
+
+    def refuse(*_, **__):
+        raise RuntimeError("of no shape\nand more")
+
+    monkeypatch.setattr(onnxruntime.quantization, "quantize_dynamic", refuse)
+    with pytest.raises(WorkbenchError, match=r"cannot be written in int8: of no shape$"):
+        onnx_files.write_int8(tiny_files[0][0], tmp_path / "int8.onnx")
+
+
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_what_is_no_number_is_a_difference(wrong):
     def right(ids, real):
