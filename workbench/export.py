@@ -80,10 +80,18 @@ def write_card(
         tokenizer=shop.tokenizer,
         positions=models.context(student, 0) or None,
         versions=storage.read_json(directory.config)["versions"],
-        machine=f"{machine.name()}, {torch.get_num_threads()} in use",
+        machine=_measured_on(next(student.parameters()).device),
         changes=events.effective(events.read(directory.events)),
     )
     storage.write_bytes(directory.student / "README.md", model_card.text(made).encode())
+
+
+def _measured_on(device: torch.device) -> str:
+    """In words, what latency was measured on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    own = f"{machine.name()}, {torch.get_num_threads()} in use"
+    return own if device.type == "cpu" else f"{device.type} of {own}"
 
 
 def _ready(model, tokenizer) -> Any:

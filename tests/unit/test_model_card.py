@@ -181,6 +181,14 @@ def test_a_student_slower_than_its_teacher_is_called_slower():
     assert "1.5 × longer latency, 2.5 × fewer tokens/s" in text and "0.7 ×" not in text
 
 
+def test_what_speed_was_measured_on_is_where_the_student_is(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert export._measured_on(torch.device("cuda", 1)) == "GPU 1"
+    assert export._measured_on(torch.device("cpu")).endswith(" in use")
+
+
 def test_changes_by_hand_are_told():
     card = replace(made("protgpt2-tiny"), changes=[Event(9, "temperature", 10.0, 4.0)])
     text = model_card.text(card)
