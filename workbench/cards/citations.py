@@ -32,6 +32,12 @@ _PAPERS = {
   pages   = {btad103},
   year    = {2023}
 }""",
+    "arXiv 1910.01108": """@article{sanh2019distilbert,
+  title   = {{DistilBERT}, a distilled version of {BERT}: smaller, faster, cheaper and lighter},
+  author  = {Sanh, Victor and Debut, Lysandre and Chaumond, Julien and Wolf, Thomas},
+  journal = {arXiv preprint arXiv:1910.01108},
+  year    = {2019}
+}""",
     "arXiv 1909.10351": """@article{jiao2019tinybert,
   title   = {{TinyBERT}: Distilling {BERT} for Natural Language Understanding},
   author  = {Jiao, Xiaoqi and Yin, Yichun and Shang, Lifeng and Jiang, Xin and Chen, Xiao and
