@@ -103,7 +103,9 @@ def test_a_directory_with_something_else_in_it_is_left_alone(tmp_path, capsys, m
     (other / "thesis.tex").write_text("dear")
     file.write_text("dear")
     assert "holds something else (thesis.tex)" in refused(capsys, 1, "pmhc", "--out", str(other))
-    assert "is a file; expected a directory" in refused(capsys, 1, "pmhc", "--out", str(file))
+    for place in (file, file / "deeper" / "export"):
+        line = refused(capsys, 1, "pmhc", "--out", str(place))
+        assert f"{file} is a file; expected a directory" in line
     assert (other / "thesis.tex").read_text() == file.read_text() == "dear"
     assert {p.name for p in tmp_path.iterdir()} == {"other", "file"}
 

@@ -226,8 +226,12 @@ def _check_free(place: Path) -> None:
             f"{place} holds something else ({others[0]}); give an empty or new directory with "
             "--out, or one with an earlier export, which is replaced"
         )
-    if place.exists() or place.is_symlink():
-        raise WorkbenchError(f"{place} is a file; expected a directory for the export")
+    # Also where it would lie: found out only after the work, it would be for nothing.
+    for path in (place, *place.absolute().parents):
+        if path.is_dir():
+            return
+        if path.exists() or path.is_symlink():
+            raise WorkbenchError(f"{path} is a file; expected a directory for the export")
 
 
 @contextmanager
