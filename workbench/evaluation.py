@@ -137,10 +137,14 @@ def speed_words(results: dict[str, Any]) -> str:
     """The same in words, without a full stop."""
     speed = speed_ratio(results)
     words = [
-        f"{speed['parameters']:.1f} × fewer parameters",
-        f"{speed['latency']:.1f} × shorter latency",
-        f"{speed['throughput']:.1f} × more tokens/s",
+        _times(speed["parameters"], "fewer parameters", "more parameters"),
+        _times(speed["latency"], "shorter latency", "longer latency"),
+        _times(speed["throughput"], "more tokens/s", "fewer tokens/s"),
     ]
     if "generation" in speed:
-        words.append(f"{speed['generation']:.1f} × faster generation")
-    return ", ".join(words) + f" and {speed['memory']:.1f} × less memory"
+        words.append(_times(speed["generation"], "faster generation", "slower generation"))
+    return f"{', '.join(words)} and {_times(speed['memory'], 'less memory', 'more memory')}"
+
+
+def _times(ratio: float, better: str, worse: str) -> str:
+    return f"{ratio:.1f} × {better}" if ratio >= 1 else f"{1 / ratio:.1f} × {worse}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +44,11 @@ def save_model(path: Path, model, tokenizer) -> None:
         with models.quiet_transformers():
             _ready(model, tokenizer).save_pretrained(temporary)
             model.save_pretrained(temporary)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        storage.replace_directory(temporary, path)
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            shutil.rmtree(temporary)
         raise storage.disk_error(error, path, "the model") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_card(
@@ -81,12 +78,20 @@ def write_card(
         trained_on=len(shop.train),
         held_out=len(shop.validation),
         tokenizer=shop.tokenizer,
-        positions=getattr(student.config, "max_position_embeddings", None),
+        positions=models.context(student, 0) or None,
         versions=storage.read_json(directory.config)["versions"],
-        machine=f"{machine.name()}, {torch.get_num_threads()} in use",
+        machine=_measured_on(next(student.parameters()).device),
         changes=events.effective(events.read(directory.events)),
     )
     storage.write_bytes(directory.student / "README.md", model_card.text(made).encode())
+
+
+def _measured_on(device: torch.device) -> str:
+    """In words, what latency was measured on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    own = f"{machine.name()}, {torch.get_num_threads()} in use"
+    return own if device.type == "cpu" else f"{device.type} of {own}"
 
 
 def _ready(model, tokenizer) -> Any:
@@ -96,7 +101,7 @@ def _ready(model, tokenizer) -> Any:
     temperature of 0.7, and call two classes LABEL_0 and LABEL_1.
     """
     # Not every architecture has a table of positions; where there is none, there is no end.
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = models.context(model, 0)
     if model.can_generate():
         own = model.generation_config
         own.do_sample, own.temperature, own.top_k = True, 1.0, 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -78,6 +79,27 @@ def write_safetensors(
         with suppress(OSError):
             temporary.unlink()
         raise disk_error(error, path, path.name) from error
+
+
+def replace_directory(made: Path, path: Path) -> None:
+    """Put a finished directory on the same disk in the place of another, or of nothing.
+
+    The earlier one steps aside first; where the new one cannot come, it is put back.
+
+    Raises:
+        OSError: if the disk refuses.
+    """
+    earlier = made.with_name(f"{made.name}-earlier")
+    try:
+        if path.exists():
+            os.replace(path, earlier)
+        os.replace(made, path)
+    finally:
+        if earlier.exists():
+            if path.exists():
+                shutil.rmtree(earlier, ignore_errors=True)
+            else:
+                os.replace(earlier, path)
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:

@@ -239,6 +239,10 @@ def finished(path, seed, **options):
     return path
 
 
+def full_disk(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
 def test_runs_that_differ_in_their_seed_are_stored(tmp_path):
     runs = [finished(tmp_path / f"run-{seed}", seed) for seed in (4, 2)]
     place = tmp_path / "kept"
@@ -257,6 +261,10 @@ def test_runs_that_differ_in_their_seed_are_stored(tmp_path):
     again = finished(tmp_path / "again", 4)
     with pytest.raises(UsageError, match="two runs have the same seed"):
         ensemble_students.store([*runs, again], within=place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ensemble_students.shutil, "copytree", full_disk)
+        with pytest.raises(WorkbenchError, match="cannot write the stored students"):
+            ensemble_students.store(runs, within=place)
     (runs[0] / "student" / "config.json").unlink()
     with pytest.raises(WorkbenchError, match="has no student yet"):
         ensemble_students.store(runs, within=place)

@@ -311,3 +311,20 @@ def test_code_that_comes_with_a_model_is_never_run(kind, tiny_teacher, tmp_path)
         with pytest.raises(WorkbenchError, match="brings code of its own"):
             models.load_causal_lm(place)
     assert not trace.exists()
+
+
+# ---------------------------------------------------------------------- exported
+
+
+def test_a_commit_on_the_hub_is_exported_from_where_its_files_lie(hub_cache):
+    from workbench.portable import subject
+
+    found = subject.find(f"{NAME}@{SECOND}")
+    assert found.default_out == Path("Tiny-onnx")
+    found.load()
+    snapshots = hub_cache / "hub" / "models--somebody--Tiny" / "snapshots"
+    assert found.directory() == snapshots / SECOND
+    assert list(found.directory().glob("*.safetensors"))
+    with pytest.raises(WorkbenchError) as said:
+        subject.find("nobody/nothing")
+    assert "\n" not in str(said.value)

@@ -173,6 +173,22 @@ def test_code_cannot_leave_its_block():
     assert text.startswith("`````\n") and text.endswith("\n`````")
 
 
+def test_a_student_slower_than_its_teacher_is_called_slower():
+    card = made("protgpt2-tiny")
+    assert "1.0 × shorter latency" in model_card.text(card)
+    card.results["student"] |= {"latency_ms": 3.0, "tokens_per_second": 4.0}
+    text = model_card.text(card)
+    assert "1.5 × longer latency, 2.5 × fewer tokens/s" in text and "0.7 ×" not in text
+
+
+def test_what_speed_was_measured_on_is_where_the_student_is(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert export._measured_on(torch.device("cuda", 1)) == "GPU 1"
+    assert export._measured_on(torch.device("cpu")).endswith(" in use")
+
+
 def test_changes_by_hand_are_told():
     card = replace(made("protgpt2-tiny"), changes=[Event(9, "temperature", 10.0, 4.0)])
     text = model_card.text(card)

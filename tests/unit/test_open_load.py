@@ -148,6 +148,17 @@ def test_what_waits_while_the_model_stands_still_is_counted():
     assert (served.latency > 0.1).sum() == pytest.approx(90, abs=2)
 
 
+@pytest.mark.parametrize(
+    ("count", "p50", "p99"), [(1, 1, 1), (2, 1, 2), (99, 50, 99), (100, 50, 99), (1000, 500, 990)]
+)
+def test_percentiles_are_measured_values_that_so_many_do_not_exceed(count, p50, p99):
+    arrived = np.zeros(count)
+    answered = np.arange(1, count + 1) / 1e3  # 1 ms, 2 ms, …
+    served = open_load.Served(arrived, arrived, answered, calls=count, busy=answered[-1])
+    found = open_load.report(served, rate=1, capacity=1)["latency_ms"]
+    assert (found["p50"], found["p99"]) == pytest.approx((p50, p99))
+
+
 def test_a_worker_takes_what_waits_and_never_waits_for_more():
     known = Known(lambda size: 0.01 + 0.001 * size)
     arrived = np.array([0.0, 0.001, 0.002, 0.003, 0.004, 0.005, 1.0])

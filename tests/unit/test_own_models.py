@@ -122,6 +122,97 @@ def test_an_esm_classifier_says_whether_a_peptide_binds(tmp_path):
     assert config["num_hidden_layers"] == 2
 
 
+def test_a_stranger_is_judged_by_sequences_of_all_lengths(tmp_path, monkeypatch):
+    judged, learned = [], []
+    evaluate, step = strangers.Distiller.evaluate, strangers.Distiller.step
+
+    def judge(self, batches, *rest):
+        judged.extend(batches)
+        return evaluate(self, batches, *rest)
+
+    def learn(self, batch):
+        learned.append(batch)
+        return step(self, batch)
+
+    monkeypatch.setattr(strangers.Distiller, "evaluate", judge)
+    monkeypatch.setattr(strangers.Distiller, "step", learn)
+    strangers.llama(tmp_path / "llama", proteins.sample(700, 3), steps=2, **SMALL)
+    held_out = torch.cat([batch.lengths for batch in judged]).double()
+    # A batch is of similar lengths; one from the beginning and one from the end of a pool are not.
+    assert held_out.std() > 10 and len(judged) >= 3
+    assert not {batch.index for batch in judged} & {batch.index for batch in learned}
+
+
+# ---------------------------------------------------------------------- cards and exports
+
+
+def masked_card(run: Path, tokenizer) -> str:
+    from workbench.cards import card_usage
+
+    text = (run / "student" / "README.md").read_text(encoding="utf-8")
+    assert card_usage.code("fill-mask", tokenizer) in text
+    return text
+
+
+def test_the_card_of_an_esm_s_student_is_about_proteins(esm, fasta, tmp_path):
+    from transformers import pipeline
+
+    from workbench.cards import card_usage
+
+    distil("distilbiobert", tmp_path / "run", esm, fasta, init="random", size="2x16")
+    tokenizer = masked_lm.load(esm)[1]
+    text = masked_card(tmp_path / "run", tokenizer)
+    assert "A masked language model of proteins" in text and "- protein\n" in text
+    assert "one sequence in ten" in text and "one residue hidden" in text
+    for word in ("Gefitinib", "biomedical", "one line in ten"):
+        assert word not in text.split("## Citation")[0].replace("BioBERT", ""), word
+    fill = pipeline("fill-mask", model=str(tmp_path / "run" / "student"))
+    example = dialects.hidden_example(tokenizer)
+    assert tokenizer.unk_token_id not in tokenizer(example)["input_ids"]
+    assert len(fill(example, top_k=3)) == 3 and repr(example) in card_usage.code(
+        "fill-mask", tokenizer
+    )
+
+
+def test_the_programs_of_a_llama_begin_with_its_own_mark(llama):
+    from workbench.cards import card_usage
+    from workbench.portable import card
+
+    model, tokenizer, _ = models.load_causal_lm(llama)
+    assert "write('<bos>', num_return_sequences=3)" in card_usage.code("text-generation", tokenizer)
+    program = card.program("text-generation", model, tokenizer, masked=False, file="model.onnx")
+    assert "('<bos>', '<eos>')" in program.replace("[", "(").replace("]", ")")
+    assert "add_special_tokens=False" in program and "\\n" not in program
+
+
+def test_scores_of_a_llama_are_the_likelihoods_that_it_is_judged_by(llama):
+    from workbench.at_work import open_load
+
+    model, tokenizer, _ = models.load_causal_lm(llama)
+    sequences = [s[:60] for s in proteins.sample(5, seed=1)]
+    rows = corpora.tokenise(sequences, tokenizer, "plain", 96)
+    quality = metrics.evaluate(model, corpora.make_batches(rows, 5, 0), rows.residues)
+    scores = open_load.likelihoods(model, tokenizer)(sequences)
+    assert -sum(scores) / quality.tokens == pytest.approx(quality.negative_log_likelihood, rel=1e-5)
+    # A model without a table of positions has no longest input.
+    bloom = fresh(decoders()["bloom"], "AutoModelForCausalLM")
+    assert len(open_load.likelihoods(bloom, tokenizer)(["MKV" * 60])) == 1
+
+
+def test_a_student_of_proteins_is_exported_with_its_run_s_data(esm, fasta, tmp_path):
+    from workbench.config import RunConfig
+    from workbench.portable import quality, subject
+
+    model, tokenizer, _ = masked_lm.load(esm)
+    config = RunConfig.from_recipe("distilbiobert", data=str(fasta), length=40)
+    longest = subject.longest_input(model, tokenizer)
+    data = quality.held_out(config, model, tokenizer, longest)
+    assert longest == 96 and max(int(b.lengths.max()) for b in data.batches) == 40
+    roberta = fresh(encoders()["roberta"], "AutoModelForMaskedLM")
+    tokenizer.model_max_length = 10**9
+    assert subject.longest_input(roberta, tokenizer) == 94
+
+
 # ---------------------------------------------------------------------- taken apart
 
 

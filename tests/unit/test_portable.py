@@ -209,7 +209,13 @@ def test_the_directory_is_complete_and_says_nothing_of_this_machine(one):
     files = {"model.onnx", "model_int8.onnx", "tokenizer.json", "tokenizer_config.json"}
     assert names == {*files, "config.json", "README.md", "export.json"}
     mark = json.loads((one.directory / "export.json").read_text())
-    assert mark == {"format": "workbench export 1", **one.found}
+    told = {key: mark[key] for key in ("model", "data", "pytorch", "files")}
+    same = {key: value for key, value in one.found.items() if key not in {*told, "out"}}
+    assert mark == {"format": "workbench export 1", **told, **same}
+    assert (mark["model"], mark["pytorch"]["path"]) == ("run", "student")
+    assert mark["data"] == one.config.data
+    assert [row["path"] for row in mark["files"].values()] == ["model.onnx", "model_int8.onnx"]
+    assert str(one.directory.parent) not in json.dumps(mark)
     for file in ("model.onnx", "model_int8.onnx"):
         content = (one.directory / file).read_bytes()
         assert b"/" + b"site-packages" not in content and str(Path.cwd()).encode() not in content

@@ -103,7 +103,9 @@ def test_a_directory_with_something_else_in_it_is_left_alone(tmp_path, capsys, m
     (other / "thesis.tex").write_text("dear")
     file.write_text("dear")
     assert "holds something else (thesis.tex)" in refused(capsys, 1, "pmhc", "--out", str(other))
-    assert "is a file; expected a directory" in refused(capsys, 1, "pmhc", "--out", str(file))
+    for place in (file, file / "deeper" / "export"):
+        line = refused(capsys, 1, "pmhc", "--out", str(place))
+        assert f"{file} is a file; expected a directory" in line
     assert (other / "thesis.tex").read_text() == file.read_text() == "dear"
     assert {p.name for p in tmp_path.iterdir()} == {"other", "file"}
 
@@ -146,6 +148,40 @@ def test_an_export_that_differs_is_refused_and_leaves_nothing(
         portable.export(tiny_teacher, out=place, progress=Silent())
     assert "\n" not in str(said.value)
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_an_int8_file_that_answers_no_number_is_refused(
+    tmp_path, tiny_teacher, tiny_files, unmeasured, monkeypatch
+):
+    copying(tiny_files[0], monkeypatch)
+    right = onnx_files.answer_of
+
+    def answer_of(session, calls=[]):  # noqa: B006
+        calls.append(session)
+        answer = right(session)
+        return answer if len(calls) == 1 else lambda *given: answer(*given) * float("nan")
+
+    monkeypatch.setattr(onnx_files, "answer_of", answer_of)
+    with pytest.raises(WorkbenchError, match=r"model_int8.onnx .* no finite number"):
+        portable.export(tiny_teacher, int8=True, out=tmp_path / "out", progress=Silent())
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_packages_beneath_refuse_is_one_line(tmp_path, tiny_files, monkeypatch):
+    import onnxruntime.quantization
+
+    broken = tmp_path / "model.onnx"
+    broken.write_bytes(b"nothing")
+    with pytest.raises(WorkbenchError, match=r"onnxruntime cannot run model.onnx: \S") as said:
+        onnx_files.open_session(broken, 1)
+    assert "\n" not in str(said.value)
+
+    def refuse(*_, **__):
+        raise RuntimeError("of no shape\nand more")
+
+    monkeypatch.setattr(onnxruntime.quantization, "quantize_dynamic", refuse)
+    with pytest.raises(WorkbenchError, match=r"cannot be written in int8: of no shape$"):
+        onnx_files.write_int8(tiny_files[0][0], tmp_path / "int8.onnx")
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])

@@ -11,6 +11,7 @@ Each is a run's ``student/``, a plain transformers directory with its model card
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ def store(runs: Sequence[str | Path], within: Path = PLACE) -> list[Path]:
 
     Raises:
         UsageError: if there are no runs, or they differ in more than their seed.
-        WorkbenchError: if a run is not finished, or the students are too large.
+        WorkbenchError: if a run is not finished, the students are too large, or the disk refuses.
     """
     configs = {Path(run): load_config(RunDirectory(Path(run))) for run in runs}
     if len({replace(config, seed=0, **_HABITS) for config in configs.values()}) != 1:
@@ -73,11 +74,15 @@ def store(runs: Sequence[str | Path], within: Path = PLACE) -> list[Path]:
             f"{len(configs)} students take {size / 1e6:.1f} MB; expected at most "
             f"{MOST_BYTES / 1e6:.1f} MB: keep fewer of them"
         )
-    if within.exists():
-        shutil.rmtree(within)
-    storage.make_directory(within, "the stored students")
-    for run, config in configs.items():
-        shutil.copytree(run / "student", within / f"seed-{config.seed}")
+    temporary = within.with_name(f"{within.name}.part-{os.getpid()}")
+    try:
+        for run, config in configs.items():
+            shutil.copytree(run / "student", temporary / f"seed-{config.seed}")
+        storage.replace_directory(temporary, within)
+    except OSError as error:
+        raise storage.disk_error(error, within, "the stored students") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return stored(within)
 
 

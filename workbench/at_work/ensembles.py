@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench import corpora, metrics, models, tasks
+from workbench import corpora, metrics, models, recipes, tasks
 from workbench.classifying import classification
 from workbench.config import RunConfig
 from workbench.corpora import Batch
@@ -94,8 +94,10 @@ def compare(
     task = tasks.of(recipe)
     teacher, tokenizer, _ = task.load_model(config.teacher)
     members = [_member(task, source, tokenizer) for source in students]
-    corpus = task.load_corpus(config)
-    longest = min(m.config.max_position_embeddings for m in (teacher, *members))
+    corpus = task.load_corpus(config, tokenizer)
+    # As in a run, where an architecture sets no limit of its own.
+    usual = recipes.get(recipe).scale(config.scale).student.positions
+    longest = min(models.context(model, usual) for model in (teacher, *members))
     _, rows = task.rows(corpus, tokenizer, teacher, longest)
     masker = task.masker(tokenizer, teacher, whole_words=config.whole_words)
 

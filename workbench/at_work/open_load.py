@@ -229,11 +229,11 @@ def report(served: Served, *, rate: float, capacity: float) -> dict[str, Any]:
 
     Returns:
         ``rate``, ``load`` (rate over capacity), ``requests``, ``latency_ms`` and ``service_ms``
-        (each ``{"p50", "p99", "mean", "max"}``; a percentile is a value that was measured, not
-        one between two), ``throughput`` (answers/s until the last answer), ``utilisation`` (share
-        of that time in the model), ``mean_batch``, ``most_waiting``, and ``queue``: ``{"seconds",
-        "waiting"}``, how many had arrived and were not begun at moments from the beginning to the
-        last answer.
+        (each ``{"p50", "p99", "mean", "max"}``; a percentile is the smallest measured value that
+        so many of a hundred do not exceed; of fewer than 100 the 99th is the largest),
+        ``throughput`` (answers/s until the last answer), ``utilisation`` (share of that time in
+        the model), ``mean_batch``, ``most_waiting``, and ``queue``: ``{"seconds", "waiting"}``,
+        how many had arrived and were not begun at moments from the beginning to the last answer.
     """
     end = float(served.answered[-1])
     moments = np.linspace(0.0, end, QUEUE_POINTS)
@@ -347,7 +347,7 @@ def table(measured: Mapping[str, Any]) -> str:
 
 def _summary(seconds: np.ndarray) -> dict[str, float]:
     milliseconds = 1e3 * seconds
-    p50, p99 = np.percentile(milliseconds, (50, 99), method="higher").tolist()
+    p50, p99 = np.percentile(milliseconds, (50, 99), method="inverted_cdf").tolist()
     return {
         "p50": p50,
         "p99": p99,

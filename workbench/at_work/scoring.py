@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from workbench.lazily import functional, torch
@@ -20,17 +21,19 @@ def likelihoods(model, tokenizer) -> Score:
         model: in eval mode.
         tokenizer: its tokenizer.
     """
-    from workbench import corpora
+    from workbench import corpora, models
+    from workbench.foreign import dialects
 
-    form = corpora.format_of(model.config)
-    end, longest = tokenizer.eos_token_id, model.config.max_position_embeddings
+    form = corpora.format_of(model.config, tokenizer)
+    begin, end = dialects.first_token(tokenizer), tokenizer.eos_token_id
+    longest = models.context(model, sys.maxsize)
     device = next(model.parameters()).device
 
     @torch.no_grad()
     def score(sequences: list[str]) -> list[float]:
         texts = [corpora.write_sequence(sequence, form) for sequence in sequences]
         encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        rows = [torch.tensor([end, *ids, end][:longest]) for ids in encoded]
+        rows = [torch.tensor([begin, *ids, end][:longest]) for ids in encoded]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-100).to(device)
         labels = ids[:, 1:]
         # No mask: padding stands on the right, where no real token of a causal model looks.

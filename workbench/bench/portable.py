@@ -58,27 +58,29 @@ def measure(
 
     progress = progress or for_here()
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as place:
-        for number, name in enumerate((*built_in, *trained)):
-            progress.stage(name)
-            what = name
-            if number >= len(built_in):
-                what = str(Path(place, "runs", name))
-                runs.distill(name, what, steps=steps, brief=True, progress=Silent())
-            made = portable.export(
-                what, int8=True, out=Path(place, name), rounds=rounds, progress=Silent()
-            )
-            ways = (made["pytorch"], made["files"]["float32"], made["files"]["int8"])
-            found[name] = {
-                "task": made["task"],
-                "typical_tokens": made["typical_tokens"],
-                "rows": {
-                    way: {key: row[key] for key in row if key != "path"}
-                    for way, row in zip(WAYS, ways, strict=True)
-                },
-                "int8_loss": made["int8_loss"],
-            }
-    progress.close()
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            for number, name in enumerate((*built_in, *trained)):
+                progress.stage(name)
+                what = name
+                if number >= len(built_in):
+                    what = str(Path(place, "runs", name))
+                    runs.distill(name, what, steps=steps, brief=True, progress=Silent())
+                made = portable.export(
+                    what, int8=True, out=Path(place, name), rounds=rounds, progress=Silent()
+                )
+                ways = (made["pytorch"], made["files"]["float32"], made["files"]["int8"])
+                found[name] = {
+                    "task": made["task"],
+                    "typical_tokens": made["typical_tokens"],
+                    "rows": {
+                        way: {key: row[key] for key in row if key != "path"}
+                        for way, row in zip(WAYS, ways, strict=True)
+                    },
+                    "int8_loss": made["int8_loss"],
+                }
+    finally:
+        progress.close()
     furthest = max(model["rows"][WAYS[1]]["largest_difference"] for model in found.values())
     goal = Goal("largest difference of a float32 logit", furthest, TOLERANCE, "at most")
     return {"models": found, "rounds": rounds, "goals": [goal.to_json()]}

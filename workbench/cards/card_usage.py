@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from workbench.foreign import dialects
+
 #: A molecule whose peptides are well known, and two peptides for it: one with its anchors
 #: (P at the second place, L at the last), one without.
 _ALLELE = "HLA-B*07:02"
@@ -27,11 +29,16 @@ def code(task: str, tokenizer: Any) -> str:
     return "\n".join(["from transformers import pipeline", "", *lines])
 
 
-def words(task: str) -> str:
+def words(task: str, tokenizer: Any) -> str:
     """What goes in and what comes out."""
+    if task == "fill-mask" and dialects.reads_residues(tokenizer):
+        return (
+            "In goes a protein with one residue hidden; out come residues that may have stood "
+            "there, with their probabilities."
+        )
     return {
-        "text-generation": "In goes the end-of-text mark, or the mark and the first residues of a "
-        "protein; out comes what follows, drawn from the model's own distribution.",
+        "text-generation": "In goes the mark that begins a sequence, or the mark and the first "
+        "residues of a protein; out comes what follows, drawn from the model's own distribution.",
         "text-classification": "In go the 34 residues of an HLA molecule's pseudo-sequence (as "
         "NetMHCpan chooses them) and then those of a peptide, with a space between any two "
         "letters; out comes whether the peptide binds, with a probability.",
@@ -41,12 +48,14 @@ def words(task: str) -> str:
 
 
 def _generation(tokenizer: Any) -> list[str]:
-    end = repr(tokenizer.eos_token)
+    begin = repr(tokenizer.convert_ids_to_tokens(dialects.first_token(tokenizer)))
+    # Some tokenizers write that mark themselves; then there would be two.
+    alone = ", add_special_tokens=False" if tokenizer("")["input_ids"] else ""
     return [
         _HERE,
         'write = pipeline("text-generation", model=".")',
-        f"for answer in write({end}, num_return_sequences=3):",
-        f'    print(answer["generated_text"].replace({end}, "").replace("\\n", ""))',
+        f"for answer in write({begin}, num_return_sequences=3{alone}):",
+        f'    print(answer["generated_text"].replace({begin}, "").replace("\\n", ""))',
     ]
 
 
@@ -65,10 +74,9 @@ def _classification(tokenizer: Any) -> list[str]:
 
 
 def _fill_mask(tokenizer: Any) -> list[str]:
-    sentence = f"Gefitinib inhibits {tokenizer.mask_token} ."
     return [
         _HERE,
         'fill = pipeline("fill-mask", model=".")',
-        f"for answer in fill({sentence!r}, top_k=3):",
+        f"for answer in fill({dialects.hidden_example(tokenizer)!r}, top_k=3):",
         '    print(answer["token_str"], round(answer["score"], 3))',
     ]

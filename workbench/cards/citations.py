@@ -14,6 +14,14 @@ _PAPERS = {
   journal = {arXiv preprint arXiv:1503.02531},
   year   = {2015}
 }""",
+    "huggingface.co/nferruz/ProtGPT2": """@article{ferruz2022protgpt2,
+  title   = {{ProtGPT2} is a deep unsupervised language model for protein design},
+  author  = {Ferruz, Noelia and Schmidt, Steffen and H{\\"o}cker, Birte},
+  journal = {Nature Communications},
+  volume  = {13},
+  pages   = {4348},
+  year    = {2022}
+}""",
     "arXiv 2209.03182": """@article{rohanian2023effectiveness,
   title   = {On the effectiveness of compact biomedical transformers},
   author  = {Rohanian, Omid and Nouriborji, Mohammadmahdi and Kouchaki, Samaneh and
@@ -23,6 +31,12 @@ _PAPERS = {
   number  = {3},
   pages   = {btad103},
   year    = {2023}
+}""",
+    "arXiv 1910.01108": """@article{sanh2019distilbert,
+  title   = {{DistilBERT}, a distilled version of {BERT}: smaller, faster, cheaper and lighter},
+  author  = {Sanh, Victor and Debut, Lysandre and Chaumond, Julien and Wolf, Thomas},
+  journal = {arXiv preprint arXiv:1910.01108},
+  year    = {2019}
 }""",
     "arXiv 1909.10351": """@article{jiao2019tinybert,
   title   = {{TinyBERT}: Distilling {BERT} for Natural Language Understanding},
@@ -39,8 +53,9 @@ def bibtex(sources: Sequence[str]) -> str:
     """Entries for Hinton et al. 2015 and for each source, in their order.
 
     Args:
-        sources: of a `Recipe`: an arXiv number known here, or a repository or model page,
-            as in "huggingface.co/OWNER/NAME" with more words after it or not.
+        sources: of a `Recipe`: an arXiv number or a model page whose paper is known here, or a
+            repository or model page, as in "huggingface.co/OWNER/NAME" with more words after it
+            or not.
 
     Raises:
         KeyError: if a source is neither; a recipe with a new paper brings its entry here.
@@ -50,7 +65,7 @@ def bibtex(sources: Sequence[str]) -> str:
 
 def _entry(source: str) -> str:
     place = _PLACE.match(source)
-    if place is None:
+    if source in _PAPERS or place is None:
         return _PAPERS[source]
     key = re.sub(r"\W+", "-", place["name"]).strip("-").lower()
     more = source[place.end() :].strip(" ,")

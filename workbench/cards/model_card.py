@@ -17,6 +17,7 @@ from workbench.cards import card_usage, citations
 from workbench.cards.card_text import fenced, plain, table
 from workbench.config import RunConfig
 from workbench.events import END, Event
+from workbench.foreign import dialects
 from workbench.records import hub
 from workbench.row_bootstrap import LEVEL, RESAMPLES
 
@@ -40,7 +41,7 @@ _HELD_OUT = {
 _WHAT = {
     "text-generation": "A protein language model",
     "text-classification": "A classifier of peptide–HLA pairs",
-    "fill-mask": "A masked language model of biomedical text",
+    "fill-mask": "A masked language model of text",
 }
 #: Of the hub, by the names in the results.
 _METRICS = {
@@ -98,11 +99,11 @@ def text(made: Made) -> str:
     parts = [
         f"---\n{metadata(made).to_yaml()}\n---",
         f"# {title}",
-        f"{_WHAT[task.name]} with {made.results['student']['parameters']:,} parameters, distilled "
+        f"{_what(made)} with {made.results['student']['parameters']:,} parameters, distilled "
         f"from a teacher with {made.results['teacher']['parameters']:,} after the recipe of "
         f"{recipe.title}, at {scale} scale. It is not that model.",
         "## Use",
-        card_usage.words(task.name) + longest,
+        card_usage.words(task.name, made.tokenizer) + longest,
         fenced(card_usage.code(task.name, made.tokenizer), "python"),
         "It needs transformers and torch, nothing else.",
         "## Recipe",
@@ -124,7 +125,7 @@ def text(made: Made) -> str:
 
 def named(source: str) -> str:
     """A world, a built-in model or an id on the hub as it is; of a path the last name alone."""
-    return source if _is_hub_id(source) else Path(source).name
+    return source if _is_hub_id(source) else Path(source).name or Path(source).resolve().name
 
 
 def _is_hub_id(source: str) -> bool:
@@ -144,7 +145,7 @@ def metadata(made: Made) -> ModelCardData:
     return ModelCardData(
         library_name="transformers",
         pipeline_tag=task.name,
-        tags=[*task.tags, config.recipe],
+        tags=[*_tags(made, task), config.recipe],
         base_model=hub.name(config.teacher) if _is_hub_id(config.teacher) else None,
         datasets=[hub.name(config.data)] if _is_hub_id(config.data) else None,
         metrics=list(known.values()),
@@ -162,6 +163,23 @@ def metadata(made: Made) -> ModelCardData:
     )
 
 
+def _fills_residues(made: Made) -> bool:
+    """Whether it tells hidden residues, as an ESM does, and not hidden words."""
+    masked = tasks.of(made.config.recipe).name == "fill-mask"
+    return masked and dialects.reads_residues(made.tokenizer)
+
+
+def _what(made: Made) -> str:
+    if _fills_residues(made):
+        return "A masked language model of proteins"
+    return _WHAT[tasks.of(made.config.recipe).name]
+
+
+def _tags(made: Made, task: tasks.Task) -> list[str]:
+    proteins = _fills_residues(made)
+    return ["protein" if proteins and tag == "biomedical" else tag for tag in task.tags]
+
+
 # ---------------------------------------------------------------------- sections
 
 
@@ -177,7 +195,7 @@ def _recipe(made: Made) -> str:
         ("temperature T", f"{config.temperature:g}"),
         ("α, weight of the hard loss", f"{config.alpha:g}"),
         ("steps", f"{made.results['steps']:,} of {config.batch_size} rows"),
-        ("models read in", config.precision),
+        ("precision of the forward passes", config.precision),
         ("learning rate", f"{config.learning_rate:g}, from there linearly to 0"),
         ("steps of warm-up", f"{config.warmup}"),
         ("weight decay", f"{config.weight_decay:g} (AdamW)"),
@@ -212,7 +230,7 @@ def _data(made: Made, task: str) -> str:
     held = (
         "drawn from the same world by another seed, the same for every run"
         if world
-        else _HELD_OUT[task]
+        else _HELD_OUT["text-generation" if _fills_residues(made) else task]
     )
     return (
         f"{what} Trained on {made.trained_on:,} rows (a row is a sequence, a sentence or a pair, "
@@ -266,7 +284,9 @@ def _limits(made: Made, recipe: recipes.Recipe) -> list[str]:
     else:
         found.append(
             "Judged on held-out rows of the data that it was trained on; data from elsewhere are "
-            "likely to be harder, and what is wrong or one-sided there is learned along."
+            "likely to be harder, and what is wrong or one-sided there is learned along. Whether "
+            "the teacher had learned from the held-out rows, this card does not know; if so, its "
+            "figures are too good."
         )
     if config.scale == "classroom":
         own = recipe.scale("classroom").student

@@ -46,6 +46,14 @@ def first_token(tokenizer: PreTrainedTokenizerBase) -> int:
     return tokenizer.eos_token_id if begins is None else begins
 
 
+def hidden_example(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A text with one word hidden, or one residue, that says something to a masked model."""
+    if reads_residues(tokenizer):
+        before, after = (write_residues(part, tokenizer) for part in ("MKTAYIAK", "QISFVKSH"))
+        return f"{before} {tokenizer.mask_token} {after}"
+    return f"Gefitinib inhibits {tokenizer.mask_token} ."
+
+
 def breaks_lines(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a line break is a token: it comes back when a text is decoded."""
     ids = tokenizer("A\nA", add_special_tokens=False)["input_ids"]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from workbench import corpora
+from workbench.cards.card_text import plain
+from workbench.cards.model_card import named
 from workbench.classifying import classifiers
+from workbench.foreign import dialects
 
 #: Texts that the built-in models, and the published ones, understand.
 PROTEIN = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVKALPDAQFEVV"
 #: The groove of HLA-A*02:01 and a peptide of HIV-1 that it presents.
 PAIR = classifiers.write("YFAMYGEKVAHTHVDTLYVRYHYYTWAVLAYTWY" + "SLYNTVATL")
-SENTENCE = "Gefitinib inhibits [MASK] ."
 
 _BEGIN = """\
 import numpy as np
@@ -23,8 +24,8 @@ tokenizer = Tokenizer.from_file("tokenizer.json")
 model = onnxruntime.InferenceSession("{file}")
 """
 _GENERATION = """\
-end = tokenizer.token_to_id({end!r})
-ids = np.array([[end, *tokenizer.encode({text!r}).ids, end]])
+begin, end = (tokenizer.token_to_id(mark) for mark in {marks!r})
+ids = np.array([[begin, *tokenizer.encode({text!r}, add_special_tokens=False).ids, end]])
 {feed}
 (logits,) = model.run(["logits"], feed)  # [batch, length, vocabulary]
 scores = logits[0, :-1].astype(np.float64)
@@ -62,10 +63,13 @@ def program(task: str, model: Any, tokenizer: Any, *, masked: bool, file: str) -
     mask = ', "attention_mask": np.ones_like(ids)' if masked else ""
     feed = f'feed = {{"input_ids": ids{mask}}}'
     if task == "text-generation":
-        text = corpora.write_sequence(PROTEIN, corpora.format_of(model.config))
-        body = _GENERATION.format(end=tokenizer.eos_token, text=text, feed=feed)
+        text = corpora.write_sequence(PROTEIN, corpora.format_of(model.config, tokenizer))
+        marks = tokenizer.convert_ids_to_tokens(
+            [dialects.first_token(tokenizer), tokenizer.eos_token_id]
+        )
+        body = _GENERATION.format(marks=marks, text=text, feed=feed)
     elif task == "fill-mask":
-        text = SENTENCE.replace("[MASK]", tokenizer.mask_token)
+        text = dialects.hidden_example(tokenizer)
         body = _FILL_MASK.format(mask=tokenizer.mask_token, text=text, feed=feed)
     else:
         names = [model.config.id2label[i] for i in range(model.config.num_labels)]
@@ -87,7 +91,7 @@ def text(found: dict[str, Any], code: str, *, pad: int, own_tokenizer: bool) -> 
     masked = "attention_mask" in found["inputs"]
     hidden = "and their `attention_mask` is 0 there" if masked else "no real token sees them"
     lines = [
-        f"# {Path(found['model']).name} as ONNX",
+        f"# {plain(named(found['model']))} as ONNX",
         "",
         f"Task: {found['task']}. Input: {' and '.join(f'`{i}`' for i in found['inputs'])}, int64 "
         f"`[batch, length]`, any batch, up to {found['longest']} tokens. Output: `logits`. Rows "

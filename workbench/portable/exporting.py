@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from workbench import models, run_directory, storage
+from workbench.cards.model_card import named
 from workbench.devices import machine
 from workbench.errors import UsageError, WorkbenchError
 from workbench.portable import agreement, card, measure, onnx_files, quality, subject
@@ -98,11 +99,11 @@ def export(
             found = _Export(
                 chosen, model, tokenizer, longest, judged, temporary, progress, rounds
             ).make(int8)
+            storage.write_json(temporary / MARK, {"format": FORMAT, **_without_paths(found)})
             found["out"] = str(place)
             for name in ("float32", "int8"):
                 if found["files"][name]:
                     found["files"][name]["path"] = str(place / found["files"][name]["path"])
-            storage.write_json(temporary / MARK, {"format": FORMAT, **found})
         return found
     finally:
         progress.close()
@@ -138,14 +139,17 @@ class _Export:
             source = self.directory / FLOAT32
             small = self._file(onnx_files.write_int8(source, self.directory / INT8), exact=False)
         self.progress.stage("measuring PyTorch")
+        # Of a model from the hub the directory, too: load time is not the network's.
+        directory = chosen.directory()
         request = {
-            "model": str(chosen.place),
+            "model": str(directory),
             "auto_class": chosen.task.kind.auto_class,
             "ids": self.typical,
         }
+        weights = sorted(directory.glob("*.safetensors"))
         pytorch = {
             "path": str(chosen.place),
-            **measure.cost("with_torch", request, chosen.weights(), rounds=self.rounds),
+            **measure.cost("with_torch", request, weights, rounds=self.rounds),
             "largest_difference": None,
             **self._quality(self.reference),
         }
@@ -174,6 +178,11 @@ class _Export:
         differs = agreement.largest_difference(
             answer, self.reference, self.vocabulary, self.longest, self.pad
         )
+        if not differs.finite:
+            raise WorkbenchError(
+                f"{files[0].name} of {self.chosen.given}, or PyTorch, answers with what is no "
+                "finite number; nothing was kept"
+            )
         if exact and not differs.within:
             raise WorkbenchError(
                 f"the ONNX file of {self.chosen.given} differs from PyTorch by "
@@ -187,7 +196,7 @@ class _Export:
         return {
             "path": files[0].name,
             **measure.cost("without_torch", request, files, rounds=self.rounds),
-            "largest_difference": differs.largest if differs.finite else None,
+            "largest_difference": differs.largest,
             **judged,
         }
 
@@ -217,14 +226,18 @@ def _check_free(place: Path) -> None:
             f"{place} holds something else ({others[0]}); give an empty or new directory with "
             "--out, or one with an earlier export, which is replaced"
         )
-    if place.exists() or place.is_symlink():
-        raise WorkbenchError(f"{place} is a file; expected a directory for the export")
+    # Also where it would lie: found out only after the work, it would be for nothing.
+    for path in (place, *place.absolute().parents):
+        if path.is_dir():
+            return
+        if path.exists() or path.is_symlink():
+            raise WorkbenchError(f"{path} is a file; expected a directory for the export")
 
 
 @contextmanager
 def _written_whole(place: Path) -> Iterator[Path]:
     """A temporary directory that takes its place when all went well, and else is removed."""
-    place = place.absolute()
+    place = place.resolve()  # what a link leads to is replaced, not the link
     above = next(p for p in place.parents if p.is_dir())
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=above))
@@ -234,14 +247,7 @@ def _written_whole(place: Path) -> Iterator[Path]:
     try:
         yield temporary
         place.parent.mkdir(parents=True, exist_ok=True)
-        if place.exists():
-            # Beside the new one first: whoever is stopped between the two has one of them whole.
-            earlier = temporary.with_name(f"{temporary.name}-earlier")
-            os.replace(place, earlier)
-            os.replace(temporary, place)
-            shutil.rmtree(earlier)
-        else:
-            os.replace(temporary, place)
+        storage.replace_directory(temporary, place)
     except OSError as error:
         raise storage.disk_error(error, place, "the export") from error
     finally:
@@ -253,6 +259,14 @@ def _umask() -> int:
     current = os.umask(0o022)
     os.umask(current)
     return current
+
+
+def _without_paths(found: dict[str, Any]) -> dict[str, Any]:
+    """The figures as they go elsewhere: no path of this machine; that of a file is its name."""
+    pytorch = {**found["pytorch"], "path": named(found["pytorch"]["path"])}
+    data = None if found["data"] is None else named(found["data"])
+    told = {k: v for k, v in found.items() if k != "out"}
+    return {**told, "model": named(found["model"]), "data": data, "pytorch": pytorch}
 
 
 def _random_input(vocabulary: int, longest: int) -> list[int]:

@@ -105,6 +105,9 @@ def write_int8(source: Path, path: Path) -> list[Path]:
 
     Returns:
         The files written.
+
+    Raises:
+        WorkbenchError: if the quantiser cannot.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -114,27 +117,43 @@ def write_int8(source: Path, path: Path) -> list[Path]:
     _untie(model)
     # The quantiser turns matrices round, and then trips over the shapes that they had.
     del model.graph.value_info[:]
-    with _quiet():
-        quantize_dynamic(
-            model,
-            path,
-            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-            use_external_data_format=apart,
-        )
+    try:
+        with _quiet():
+            quantize_dynamic(
+                model,
+                path,
+                op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+                per_channel=True,
+                reduce_range=True,
+                weight_type=QuantType.QInt8,
+                use_external_data_format=apart,
+            )
+    except OSError:
+        raise  # the disk's
+    except Exception as error:
+        # It walks through a graph that it did not make, and raises whatever it trips over.
+        raise WorkbenchError(
+            f"{source.name} cannot be written in int8: {_reason(error)}"
+        ) from error
     beside = path.with_name(f"{path.name}.data")
     return [path, beside] if beside.exists() else [path]
 
 
 def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """Load an ONNX file on the CPU."""
+    """Load an ONNX file on the CPU.
+
+    Raises:
+        WorkbenchError: if onnxruntime cannot run it.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # Its errors have no base of their own: an operation that it does not know, for one.
+        raise WorkbenchError(f"onnxruntime cannot run {path.name}: {_reason(error)}") from error
 
 
 def answer_of(session: onnxruntime.InferenceSession) -> Answer:
@@ -171,9 +190,9 @@ def _untie(model: Any) -> None:
     tables = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in list(model.graph.node):
         if node.op_type == "Transpose" and node.input[0] in tables:
-            order = next(a.ints for a in node.attribute if a.name == "perm")
+            order = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
             table = numpy_helper.to_array(tables[node.input[0]])
-            copy = np.ascontiguousarray(table.transpose(list(order)))
+            copy = np.ascontiguousarray(table.transpose(order))
             model.graph.initializer.append(numpy_helper.from_array(copy, node.output[0]))
             model.graph.node.remove(node)
 

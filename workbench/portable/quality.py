@@ -51,13 +51,14 @@ def held_out(config: RunConfig, model: Any, tokenizer: Any, longest: int) -> Hel
         config: which data.
         model: of the recipe's task.
         tokenizer: its own.
-        longest: most tokens in a row.
+        longest: most tokens in a row, unless the configuration says fewer.
 
     Raises:
         WorkbenchError: if the data cannot be used.
     """
     task = tasks.of(config.recipe)
-    corpus = task.load_corpus(config)
+    corpus = task.load_corpus(config, tokenizer)
+    longest = min(longest, config.length or longest)
     _, validation = task.rows(corpus, tokenizer, model, longest)
     masker = task.masker(tokenizer, model, whole_words=config.whole_words)
     batches = corpora.make_batches(validation, config.batch_size, task.pad(tokenizer))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from workbench import models, run_directory, tasks
 from workbench.classifying import classifiers
 from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
+from workbench.records import hub
 from workbench.run_directory import RunDirectory
 
 #: Longest input where neither model nor tokenizer says one.
@@ -53,14 +53,14 @@ class Subject:
             classifiers.check_fit(model, tokenizer, self.given)
         return model.eval().requires_grad_(False), tokenizer
 
-    def weights(self) -> list[Path]:
-        """The files of the weights; of a model from the hub after it has been loaded."""
-        place = self.place
-        if not isinstance(place, Path):
-            from huggingface_hub import snapshot_download
+    def directory(self) -> Path:
+        """Where the files lie; of a model from the hub after it has been loaded."""
+        if isinstance(self.place, Path):
+            return self.place
+        from huggingface_hub import snapshot_download
 
-            place = Path(snapshot_download(place, local_files_only=True))
-        return sorted(place.glob("*.safetensors"))
+        at = hub.locate(self.place)
+        return Path(snapshot_download(at.name, revision=at.commit, local_files_only=True))
 
 
 def find(
@@ -98,7 +98,8 @@ def find(
     else:
         place = models.resolve_model(given)
         recipe = tasks.recipe_for(_check_kind(place))
-        out = Path(f"{Path(place).name}-onnx")
+        name = place.resolve().name if isinstance(place, Path) else hub.name(place)
+        out = Path(f"{name.rpartition('/')[2]}-onnx")
         if isinstance(place, Path):
             if run_directory.is_run(place.resolve().parent):
                 own = run_directory.load_config(RunDirectory(place.resolve().parent))
@@ -115,7 +116,7 @@ def find(
 
 def longest_input(model: Any, tokenizer: Any) -> int:
     """Most tokens that a model takes at once."""
-    said = [getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
+    said = [models.context(model, _NO_LIMIT), tokenizer.model_max_length]
     known = [n for n in said if n and n < _NO_LIMIT]
     return min(known) if known else UNSAID_LENGTH
 
@@ -123,11 +124,10 @@ def longest_input(model: Any, tokenizer: Any) -> int:
 def _check_kind(place: Path | str) -> list[str]:
     """Architectures of a model that can be exported, read from its configuration alone."""
     if isinstance(place, Path):
-        found = models.architectures(place)
-        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+        config = models.stated(place)
     else:
-        config = _config_on_hub(place)
-        found = config.get("architectures") or []
+        config = models.load_facts(place)[0].to_dict()
+    found = config.get("architectures") or []
     if config.get("is_encoder_decoder"):
         raise UsageError(
             f"{place} holds {' '.join(found) or 'a model'}, an encoder with a decoder (seq2seq); "
@@ -135,17 +135,3 @@ def _check_kind(place: Path | str) -> list[str]:
         )
     tasks.recipe_for(found)
     return found
-
-
-def _config_on_hub(place: str) -> dict[str, Any]:
-    from transformers import AutoConfig
-
-    try:
-        with models.quiet_transformers():
-            return AutoConfig.from_pretrained(place, trust_remote_code=False).to_dict()
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WorkbenchError(
-            f"cannot read the configuration of {place} on the hub ({reason}); without network, "
-            f"download it once where there is one (hf download {place}) and give the directory"
-        ) from error

@@ -129,7 +129,7 @@ RECIPES = (
                 copies_head=False,
             ),
         },
-        sources=_SOURCES,
+        sources=(*_SOURCES, "arXiv 1910.01108"),
     ),
     Recipe(
         name="tinybiobert",

@@ -93,6 +93,7 @@ RECIPES = (
             "huggingface.co/LeCastre/DistilBert-pMHC",
             "github.com/remi-or/distilCamembert",
             "github.com/arceda/pmhc",
+            "arXiv 1910.01108",
         ),
     ),
 )

@@ -21,7 +21,7 @@ from workbench.worlds.proteins import AMINO_ACIDS
 
 WIDTH, HEADS, LAYERS, POSITIONS = 48, 4, 6, 128
 BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 32, 4e-3, 0.01
-#: One sequence in so many is held out to judge the teacher by.
+#: One batch in so many is held out to judge the teacher by.
 HELD_OUT = 10
 HELD_OUT_SEED = 13
 
@@ -128,20 +128,21 @@ def _train(
 ) -> dict[str, float]:  # fmt: skip
     """The distiller with labels alone, as for every teacher here."""
     batches = corpora.make_batches(rows, BATCH_SIZE, tokenizer.pad_token_id)
-    held = max(1, len(batches) // HELD_OUT)
-    order = corpora.endless_order(len(batches) - held, seed)
+    # From everywhere: neighbours are of similar length, and the first ones short.
+    judged = batches[::HELD_OUT]
+    learned = [b for i, b in enumerate(batches) if i % HELD_OUT] or judged
+    order = corpora.endless_order(len(learned), seed)
     distiller = Distiller(
         model, objective, None, temperature=1.0, alpha=1.0, learning_rate=LEARNING_RATE,
         schedule=Schedule(steps, min(30, steps // 5)), weight_decay=WEIGHT_DECAY,
     )  # fmt: skip
     for step in range(1, steps + 1):
-        batch = batches[held + next(order)]
+        batch = learned[next(order)]
         if masker is not None:
             batch = masker.mask(batch, seed=seed, draw=step)
         record = distiller.step(batch)
     if steps:
         record.check_finite()
-    judged = batches[:held]
     if masker is not None:
         judged = [masker.hide(batch, seed=HELD_OUT_SEED) for batch in judged]
     quality = distiller.evaluate(judged, None)
