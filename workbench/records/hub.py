@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, first_line
 
 MAIN = "main"
 #: Seconds until the hub counts as out of reach.
@@ -158,7 +158,7 @@ def _cannot(source: str, kind: Kind) -> str:
 
 
 def _unreachable(source: str, kind: Kind, error: Exception) -> str:
-    reason = (str(error).strip() or repr(error)).splitlines()[0]
+    reason = first_line(error)
     repository, revision = split(source)
     command = f"hf download {repository}"
     if revision != MAIN:
