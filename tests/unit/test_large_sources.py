@@ -283,6 +283,26 @@ def test_an_order_in_parts_is_the_order(monkeypatch):
 # ---------------------------------------------------------------------- what is held out
 
 
+def test_an_order_that_is_interrupted_leaves_no_half_of_a_file(monkeypatch, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(PROTEINS))
+    train, _ = stored(path, protein_kind())
+    whole = corpora.batch_order
+
+    def interrupted(*arguments):
+        yield next(iter(whole(*arguments)))
+        raise KeyboardInterrupt
+
+    before = sorted(train.tokens.directory.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(corpora, "batch_order", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.batches(8, 0)
+    assert sorted(train.tokens.directory.iterdir()) == before
+    assert sum(batch.tokens for batch in train.batches(8, 0)) == train.tokens.total()
+    assert not [p for p in train.tokens.directory.iterdir() if "part" in p.name]
+
+
 def test_no_more_is_held_out_than_asked_for_and_it_comes_from_everywhere(tmp_path):
     path = tmp_path / "a.fasta"
     path.write_text(fasta(PROTEINS))
