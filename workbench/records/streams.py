@@ -389,6 +389,6 @@ def _check_revision(kept: Dataset, source: str) -> None:
     if held != {wanted}:
         found = " and ".join(sorted(held)) or "no known commit"
         raise WorkbenchError(
-            f"the copy of {repository} on this disk is of {found} and not of {revision}; load {source} once with network, or give a file with "
-            "--data FILE"
+            f"the copy of {repository} on this disk is of {found} and not of {revision}; load "
+            f"{source} once with network, or give a file with --data FILE"
         )
