@@ -23,3 +23,8 @@ class NonFiniteLoss(WorkbenchError):
 
 class Interrupted(WorkbenchError):
     """The user stopped a run; it can be resumed."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), repr(error))

@@ -62,6 +62,18 @@ def matrix_head(head: Callable[[Tensor], Tensor]) -> MatrixHead | None:
     return None
 
 
+def is_plain(objective: Objective) -> bool:
+    """Whether an objective needs of the logits no more than cross-entropy and divergence."""
+    soft = objective.soft
+    compares_answers = objective.cosine is not None and not objective.compares_states
+    plain_soft = soft.operand == "logits" and not soft.entropy_kept
+    return _is_plain_hard(objective) and plain_soft and not compares_answers
+
+
+def _is_plain_hard(objective: Objective) -> bool:
+    return objective.hard.operand == "logits" and not objective.hard.softened
+
+
 def loss(
     objective: Objective,
     hidden: Tensor,
@@ -131,14 +143,12 @@ def _heads(
     objective: Objective, head: Callable[[Tensor], Tensor], teacher: TeacherSignal | None
 ) -> tuple[MatrixHead, MatrixHead | None] | None:
     """Both heads taken apart, None for a teacher that there is not; None if it cannot be done."""
-    hard, soft = objective.hard, objective.soft
     own = matrix_head(head)
-    if own is None or hard.operand != "logits" or hard.softened:
+    if own is None or not _is_plain_hard(objective):
         return None
     if teacher is None:
         return own, None
-    compares_answers = objective.cosine is not None and not objective.compares_states
-    if soft.operand != "logits" or soft.entropy_kept or compares_answers:
+    if not is_plain(objective):
         return None
     theirs = None if teacher.head is None else matrix_head(teacher.head)
     return None if theirs is None else (own, theirs)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, first_line
 from workbench.foreign import heads
 from workbench.initialisation import Initialisation as Initialisation
 from workbench.initialisation import initialise as initialise
@@ -407,7 +407,7 @@ def _one_line(place: Path | str, given: str) -> Iterator[None]:
     except Exception as error:
         # What they raise (OSError, ValueError, SafetensorError, RuntimeError for shapes that
         # differ) is about what the user gave; the line says which of it.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        reason = first_line(error)
         if not isinstance(place, Path):
             raise WorkbenchError(
                 f"cannot load the model {given} from the hub ({reason}); without network, download "

@@ -217,17 +217,20 @@ def kept_or_live(
     """
     directory = directory or cache_directory()
     size = answer_bytes(teacher, batches)
-    # A tenth of the limit is no matter for any disk that holds the packages; and what another
-    # process has kept needs no room any more.
-    if size <= LARGEST and (
-        size <= LARGEST // 10
-        or size <= _room(directory)
-        or (directory / f"{cache_key(teacher, batches)}.safetensors").exists()
+    # What another process has kept needs no room any more.
+    if is_kept(size, directory) or (
+        size <= LARGEST and (directory / f"{cache_key(teacher, batches)}.safetensors").exists()
     ):
         return open_cache(teacher, batches, directory=directory, progress=progress)
     if note:
         note(f"note: the teacher is asked at every step: its answers would take {_amount(size)}")
     return teacher
+
+
+def is_kept(size: int, directory: Path) -> bool:
+    """Whether so many bytes of answers are few enough to be kept in a directory."""
+    # A tenth of the limit is no matter for any disk that holds the packages.
+    return size <= LARGEST and (size <= LARGEST // 10 or size <= _room(directory))
 
 
 def answer_bytes(teacher: LiveTeacher, batches: Sequence[Batch]) -> int:

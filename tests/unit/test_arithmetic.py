@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from workbench import inner, large_vocabulary, recipes, runtime, vocabulary_loss, workshop
 from workbench.config import RunConfig
-from workbench.planning import arithmetic, plans, rates, sketches
+from workbench.planning import arithmetic, plans, sketches
 from workbench.planning.arithmetic import Footing, Load, Looks
 from workbench.progress import Silent
 from workbench.recipes import Shape
@@ -81,7 +81,7 @@ def test_a_real_step_costs_what_was_computed(name, options):
     sequences, length = batch.input_ids.shape
     scored = int(distiller.objective.rows(batch)[0].sum())
     load = Load(sequences, length, batch.tokens, scored)
-    plain = rates.plain(distiller.objective)
+    plain = large_vocabulary.is_plain(distiller.objective)
 
     computed = arithmetic.step_bytes(
         student, teacher if live else None, load, looks, Footing(), plain=plain

@@ -283,6 +283,26 @@ def test_an_order_in_parts_is_the_order(monkeypatch):
 # ---------------------------------------------------------------------- what is held out
 
 
+def test_an_order_that_is_interrupted_leaves_no_half_of_a_file(monkeypatch, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(PROTEINS))
+    train, _ = stored(path, protein_kind())
+    whole = corpora.batch_order
+
+    def interrupted(*arguments):
+        yield next(iter(whole(*arguments)))
+        raise KeyboardInterrupt
+
+    before = sorted(train.tokens.directory.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(corpora, "batch_order", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.batches(8, 0)
+    assert sorted(train.tokens.directory.iterdir()) == before
+    assert sum(batch.tokens for batch in train.batches(8, 0)) == train.tokens.total()
+    assert not [p for p in train.tokens.directory.iterdir() if "part" in p.name]
+
+
 def test_no_more_is_held_out_than_asked_for_and_it_comes_from_everywhere(tmp_path):
     path = tmp_path / "a.fasta"
     path.write_text(fasta(PROTEINS))
@@ -588,6 +608,27 @@ def test_with_the_hub_switched_off_its_copy_on_this_disk_is_read(monkeypatch):
     assert stream.identify(None) == f"some/where@{kept._fingerprint}"
 
 
+def test_with_the_hub_switched_off_another_revision_is_not_taken_for_the_one_asked_for(
+    monkeypatch, tmp_path
+):
+    import datasets
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    reference = tmp_path / "hub" / "datasets--some--where" / "refs" / "v1"
+    reference.parent.mkdir(parents=True)
+    reference.write_text("a1b2")
+    place = tmp_path / "some___where" / "default" / "0.0.0" / "a1b2"
+    datasets.Dataset.from_dict({"sequence": PROTEINS}).save_to_disk(place)
+    kept = datasets.load_from_disk(place)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: kept)
+    for revision in ("a1b2", "v1"):
+        pieces = streams.open_stream(f"some/where@{revision}", None, corpora.EXPECTED).pieces(None)
+        assert [record for piece in pieces for record in piece.records] == PROTEINS
+    line = refused(streams.open_stream, "some/where@c3d4", None, corpora.EXPECTED)
+    assert "is of a1b2 and not of c3d4" in line
+
+
 def test_without_network_a_hub_id_is_refused_in_a_line():
     config = RunConfig.from_recipe("protgpt2-tiny", data="some/where")
     line = refused(tasks.of("protgpt2-tiny").load_corpus, config)
@@ -606,6 +647,15 @@ def test_memory_stays_small_whatever_the_file_holds(monkeypatch, tmp_path):
     assert case["megabytes"] == 20 and case["rows"] > 800_000
     assert case["peak_mb"] - case["imports_mb"] < 100
     assert case["peak_mb"] < streaming.GOAL
+
+
+def test_a_process_that_is_killed_is_not_taken_for_a_line_that_was_let_through(
+    monkeypatch, tmp_path
+):
+    killed = subprocess.CompletedProcess([], -9, stdout="", stderr="")
+    monkeypatch.setattr(streaming.subprocess, "run", lambda *_, **__: killed)
+    line = refused(streaming._run, tmp_path / "long.txt", "letters", str(tmp_path), refused=True)
+    assert line == "long.txt (letters): the process ended with -9 and said nothing"
 
 
 @pytest.mark.skipif(not LONG, reason="2 GB take minutes; WORKBENCH_LONG_TESTS=1 runs it")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
 import shutil
 import socket
 from dataclasses import replace
@@ -137,11 +139,25 @@ def test_a_model_in_the_hubs_cache_is_found_without_the_network(quick, tiny_teac
     assert found["teacher"]["bytes"] == (tiny_teacher / "model.safetensors").stat().st_size
 
 
+def test_data_in_the_hubs_caches_are_found_without_the_network(monkeypatch, tmp_path):
+    from datasets import config
+
+    monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "prepared")
+    assert not places.of_data("some/MyProteins").here
+    # As `datasets` names it.
+    (tmp_path / "prepared" / "some___my_proteins").mkdir(parents=True)
+    assert places.of_data("some/MyProteins@v1").where == "hub cache"
+    (tmp_path / "hub" / "datasets--some--other").mkdir(parents=True)
+    assert places.of_data("some/other").where == "hub cache"
+
+
 def test_what_is_nowhere_is_refused_in_one_line(quick, tmp_path):
     with pytest.raises(WorkbenchError, match="shape of someone/else is not known here"):
         plans.plan("protgpt2-tiny", teacher="someone/else")
     with pytest.raises(WorkbenchError, match=r"no file .*missing\.fasta"):
         plans.plan("protgpt2-tiny", data="./missing.fasta")
+    with pytest.raises(WorkbenchError, match=r"no file .*missing\.fasta"):
+        plans.plan("protgpt2-tiny", data="folder/missing.fasta")
     with pytest.raises(UsageError, match="steps"):
         plans.plan("protgpt2-tiny", steps=0)
     with pytest.raises(WorkbenchError, match="expected a masked language model"):
@@ -184,6 +200,105 @@ def test_of_a_large_table_the_first_records_are_looked_at(quick, tmp_path, monke
     assert part["tokens"] == pytest.approx(whole["tokens"], rel=0.1)
 
 
+def test_a_packed_file_is_looked_into_and_nothing_is_tokenised_into_the_cache(
+    quick, tmp_path, cache, monkeypatch
+):
+    from workbench.on_disk import large_corpora
+    from workbench.planning import reading
+    from workbench.worlds import proteins
+
+    monkeypatch.setattr(large_corpora, "SMALL", 1)
+    text = "".join(f">{i}\n{s}\n" for i, s in enumerate(proteins.sample(100, seed=5))).encode()
+    plain, packed = tmp_path / "a.fasta", tmp_path / "a.fasta.gz"
+    plain.write_bytes(text)
+    packed.write_bytes(gzip.compress(text))
+    before = sorted(cache.rglob("*"))
+    found = [plans.plan("protgpt2-tiny", data=str(file))["reading"] for file in (plain, packed)]
+    assert found[0]["rows"] == found[1]["rows"] and found[0]["tokens"] == found[1]["tokens"]
+    assert sorted(cache.rglob("*")) == before
+    # Of a large one the beginning, unpacked; bytes that look random are packed alike throughout.
+    lines = [random.Random(i).randbytes(40).hex().encode() for i in range(30_000)]
+    packed.write_bytes(gzip.compress(b"\n".join(lines)))
+    monkeypatch.setattr(reading, "LOOKED_AT", 800_000)
+    assert reading._first_lines(packed, plain) == pytest.approx(3, rel=0.15)
+    assert plain.read_bytes().splitlines() == lines[: len(plain.read_bytes().splitlines())]
+
+
+def test_no_more_is_judged_or_taken_than_a_run_would(quick, tmp_path, monkeypatch):
+    from workbench.planning import reading
+    from workbench.records import streams
+    from workbench.worlds import proteins
+
+    file = tmp_path / "proteins.fasta"
+    drawn = proteins.sample(600, seed=5)
+    file.write_text("".join(f">{i}\n{s}\n" for i, s in enumerate(drawn)))
+    monkeypatch.setattr(reading, "LOOKED_AT", file.stat().st_size // 3)
+
+    def rows(**options):
+        found = plans.plan("protgpt2-tiny", data=str(file), **options)["reading"]
+        return found["rows"], found["held_out"]["sequences"]
+
+    whole, all_held_out = rows()
+    # A file that is read as a stream is judged by as many held-out records as asked for.
+    monkeypatch.setattr(streams, "LARGE", file.stat().st_size)
+    assert rows(validation_sequences=20) == (whole, pytest.approx(20))
+    assert rows(validation_sequences=1000) == (whole, all_held_out)
+    some, held_out = rows(train_sequences=100)
+    assert some + held_out == pytest.approx(100)
+    some, held_out = rows(train_sequences=300)
+    assert some + held_out == pytest.approx(300, rel=0.02)
+
+
+def test_proteins_for_a_teacher_that_reads_residues_and_predicts_hidden_ones(quick, tmp_path):
+    from workbench.teaching import strangers
+    from workbench.worlds import proteins
+
+    drawn = proteins.sample(80, seed=3)
+    file = tmp_path / "mine.fasta"
+    file.write_text("".join(f">{i}\n{s}\n" for i, s in enumerate(drawn)))
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 4,
+            "num_attention_heads": 2, "max_position_embeddings": 96}  # fmt: skip
+    strangers.esm(tmp_path / "esm", drawn, steps=1, **size)
+    found = plans.plan("compactbiobert", teacher=str(tmp_path / "esm"), data=str(file))
+    assert found["reading"]["basis"] == "all of the data" and found["reading"]["rows"] > 40
+
+
+def test_what_is_not_known_is_said_and_not_called_nothing(quick):
+    found = plans.plan("protgpt2-tiny", scale="paper")
+    assert found["flops"]["evaluations"] is None and found["seconds"]["evaluations"] is None
+    assert "evaluations not known" in plan_table.text(found)
+    assert "evaluations not known" not in plan_table.text(plans.plan("protgpt2-tiny"))
+
+
+def test_a_tokenizer_that_the_run_would_refuse_is_refused(quick, tiny_teacher, tmp_path):
+    from workbench.models import BUILT_IN_TEACHERS
+
+    shutil.copytree(tiny_teacher, tmp_path / "teacher")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(BUILT_IN_TEACHERS / "biobert" / name, tmp_path / "teacher")
+    with pytest.raises(WorkbenchError, match=r"the vocabulary of .* does not match"):
+        plans.plan("protgpt2-tiny", teacher=str(tmp_path / "teacher"))
+
+
+def test_answers_that_the_disk_has_no_room_for_are_not_counted_as_kept(quick, monkeypatch):
+    from workbench import teacher_cache
+
+    monkeypatch.setattr(teacher_cache, "LARGEST", 10**7)
+    kept = plans.plan("protgpt2-tiny")
+    monkeypatch.setattr(teacher_cache, "_room", lambda directory: 2 * 10**6)
+    live = plans.plan("protgpt2-tiny")
+    assert 2 * 10**6 < kept["disk"]["cache"] < 10**7
+    assert live["disk"]["cache"] < kept["disk"]["cache"]
+    assert live["flops"]["teacher"] > 2 * kept["flops"]["teacher"]
+
+
+def test_a_pair_is_no_longer_than_a_groove_and_a_peptide(quick):
+    found = plans.plan("distilbert-pmhc", scale="paper")
+    assert found["step"]["length"] == 51
+    assert found["reading"]["rows"] == 100_000
+    assert any("workbench teach pmhc --base" in warning for warning in found["warnings"])
+
+
 def test_memory_and_disk_that_will_not_do_are_said_in_plain_words(quick, monkeypatch):
     import psutil
 
@@ -193,9 +308,9 @@ def test_memory_and_disk_that_will_not_do_are_said_in_plain_words(quick, monkeyp
     warnings = " ".join(plans.plan("protgpt2-tiny")["warnings"])
     assert "memory will not do" in warnings and "the disk will not do" in warnings
     options = {"scale": "paper", "length": 50, "batch_size": 16}
-    kept = plans.plan("distilbert-pmhc", steps=1500, **options)["warnings"]
+    kept = plans.plan("distilbert-pmhc", train_sequences=24_000, **options)["warnings"]
     assert "--no-cache" in kept[0]
-    lost = plans.plan("distilbert-pmhc", steps=3000, **options)["warnings"]
+    lost = plans.plan("distilbert-pmhc", train_sequences=48_000, **options)["warnings"]
     assert "--no-cache" not in lost[0]
     assert any("asked at every step" in warning for warning in lost)
 

@@ -199,9 +199,8 @@ def _teacher(name: str, directory: str) -> dict[str, Any]:
 
 def _step(arguments: list[str]) -> dict[str, Any]:
     """The ordinary command, with an eye on the loss and on memory."""
-    import resource
-
     from workbench import cli, large_vocabulary, run_directory
+    from workbench.devices import machine
 
     chunked, calls = large_vocabulary.vocabulary_loss, []
 
@@ -216,13 +215,11 @@ def _step(arguments: list[str]) -> dict[str, Any]:
     run = run_directory.RunDirectory(Path(arguments[arguments.index("--run") + 1]))
     results = json.loads(run.results.read_text(encoding="utf-8"))
     (line,) = [x for x in run_directory.read_metrics(run.path) if x["step"] == 1]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "teacher_parameters": results["teacher"]["parameters"],
         "student_parameters": results["student"]["parameters"],
         "step_seconds": line["seconds"],
-        # Kilobytes, but bytes on macOS.
-        "peak_memory_gb": peak * (1 if sys.platform == "darwin" else 1024) / 1e9,
+        "peak_memory_gb": machine.resident_memory()[1] / 1e9,
         "chunked_losses": len(calls),
         "loss": line["student"]["total"],
     }

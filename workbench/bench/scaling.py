@@ -1,7 +1,7 @@
 """Cost against size, from a model fitted to measured points; and where keeping answers pays.
 
 Measured on this machine: seconds a token of a teacher's forward pass and of a student's training
-step with its loss, at sizes from 0.3 to some 100 million parameters with random weights, GPT-2's
+step with its loss, at sizes from 0.3 to some 150 million parameters with random weights, GPT-2's
 and BERT's shapes; seconds a parameter of AdamW; the rates at which hidden states are written and
 read. Fitted, with prices that are never negative:
 

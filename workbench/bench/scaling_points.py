@@ -98,6 +98,8 @@ def forward(point: Point, repeats: int) -> dict[str, Any]:
     model = _build(point)
     size, batch = sketches.size_of(model), _batch(point)
     teacher = LiveTeacher(model.eval().requires_grad_(False), _device())
+    # Also of a model that is wider than its small vocabulary, which answers with logits by itself.
+    teacher.keeps_hidden = True
     seconds = _median(lambda: teacher.states(batch), repeats)
     load = _load(point, batch)
     found = _described(point, size, seconds / batch.tokens, forward_amounts(size, load))

@@ -186,10 +186,13 @@ def _run(path: Path, kind: str, scratch: str, *, refused: bool = False) -> dict[
             capture_output=True,
             text=True,
         )
-    said = json.loads(done.stdout) if done.returncode == 0 else {}
-    if not said or ("refused" in said) != refused:
-        last = (done.stderr.strip() or said.get("refused") or "it was not refused").splitlines()[-1]
+    if done.returncode:
+        ended = f"the process ended with {done.returncode} and said nothing"
+        last = (done.stderr.strip().splitlines() or [ended])[-1]
         raise WorkbenchError(f"{path.name} ({kind}): {last}")
+    said = json.loads(done.stdout)
+    if ("refused" in said) != refused:
+        raise WorkbenchError(f"{path.name} ({kind}): {said.get('refused', 'it was not refused')}")
     return said
 
 
@@ -266,18 +269,10 @@ def _byte_pairs():
 
 
 def _peak_mb() -> float:
-    """The largest resident memory that this process ever had, MB (10⁶ bytes).
+    """The largest resident memory that this process ever had, MB (10⁶ bytes)."""
+    from workbench.devices import machine
 
-    Of Linux from /proc: what getrusage says there may be the peak of the process that started
-    this one, from before it became another program.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / 10**6
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 10**6
+    return machine.resident_memory()[1] / 10**6
 
 
 if __name__ == "__main__":

@@ -61,12 +61,17 @@ def examine(place: Path | str, kind: Kind) -> Facts:
     config, tokenizer = models.load_facts(place)
     _check_single(config.to_dict(), kind, str(place))
     _check_kind(config, kind, str(place))
-    check_vocabulary(config.vocab_size, tokenizer, str(place))
-    if kind is models.CAUSAL:
-        models.check_end(tokenizer, str(place))
-    elif kind is models.MASKED:
-        masked_lm.check_tokens(tokenizer, str(place))
+    check_tokenizer(config, tokenizer, kind, str(place))
     return Facts(str(place), config, tokenizer)
+
+
+def check_tokenizer(config, tokenizer, kind: Kind, source: str) -> None:
+    """Raise WorkbenchError unless a tokenizer belongs to a model and has the tokens of its kind."""
+    check_vocabulary(config.vocab_size, tokenizer, source)
+    if kind is models.CAUSAL:
+        models.check_end(tokenizer, source)
+    elif kind is models.MASKED:
+        masked_lm.check_tokens(tokenizer, source)
 
 
 def check_vocabulary(rows: int, tokenizer, source: str) -> None:

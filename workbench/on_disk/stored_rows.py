@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -59,8 +60,8 @@ class Numbers:
                 some = os.pread(self._file, wanted - len(content), first * size + len(content))
                 if not some:
                     raise WorkbenchError(
-                        f"{self.path} ends before its end; remove {self.path.parent} and give the "
-                        "command again"
+                        f"{self.path} is shorter than it was when it was written; remove "
+                        f"{self.path.parent} and give the command again"
                     )
                 content += some
         except OSError as error:
@@ -209,9 +210,12 @@ def _write_order(
         os.replace(parts[0], order)
         os.replace(parts[1], before)
     except OSError as error:
-        for path in parts:
-            path.unlink(missing_ok=True)
         raise storage.disk_error(error, order, "the order of the batches") from error
+    finally:
+        # Whatever went wrong, Ctrl-C included, no half of a file is left; what is whole has moved.
+        for path in parts:
+            with suppress(OSError):
+                path.unlink()
 
 
 def open_rows(directory: Path, most_held_out: int) -> tuple[Rows, Rows]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from workbench import models
 from workbench.errors import WorkbenchError
+from workbench.records import hub, sources
 
 Where = Literal["built in", "directory", "file", "world", "hub cache", "hub"]
 
@@ -76,13 +76,12 @@ def of_data(source: str) -> Place:
         return Place(source, "file", path, path.stat().st_size)
     if path.is_dir():
         raise WorkbenchError(f"{source} is a directory; expected a file")
-    # The rule by which `sources.read` tells a hub id from a file that is not there.
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", source) or source.startswith("."):
+    if not sources.is_hub_id(source):
         raise WorkbenchError(
             f"there is no file {source}; expected a file, a world such as world:proteins, or an "
             "id on the hub such as nferruz/UR50_2021_04"
         )
-    for directory in _data_caches(name(source)):
+    for directory in _data_caches(hub.name(source)):
         if directory.is_dir():
             return Place(source, "hub cache", directory, _tree(directory))
     return Place(source, "hub")
@@ -101,29 +100,22 @@ def existing(path: Path) -> Path:
     return next(p for p in (path, *path.parents) if p.exists())
 
 
-def name(source: str) -> str:
-    """An id on the hub without its revision, ``ORG/NAME@REVISION``."""
-    return source.partition("@")[0]
-
-
 def _snapshot(source: str) -> Path | None:
-    """A repository's directory in the hub's cache, of its revision or main; None without one."""
-    from huggingface_hub import try_to_load_from_cache
-
-    revision = source.partition("@")[2] or None
-    found = try_to_load_from_cache(name(source), "config.json", revision=revision)
-    return Path(found).parent if isinstance(found, str) else None
+    """A model's directory in the hub's cache, of its revision or main; None without one."""
+    repository, revision = hub.split(source)
+    commit = hub.cached_commit(repository, revision)
+    found = None if commit is None else hub.snapshot(repository, commit, "model")
+    return found if found is not None and (found / "config.json").exists() else None
 
 
 def _data_caches(repository: str) -> list[Path]:
     """Where hub client and `datasets` keep a data set."""
     from datasets import config
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
+    from datasets.naming import camelcase_to_snakecase
 
-    folder = repo_folder_name(repo_id=repository, repo_type="dataset")
-    prepared = repository.replace("/", "___").lower()
-    return [Path(constants.HF_HUB_CACHE) / folder, Path(config.HF_DATASETS_CACHE) / prepared]
+    owner, name = repository.split("/")
+    prepared = f"{owner}___{camelcase_to_snakecase(name)}"
+    return [hub.folder(repository, "dataset"), Path(config.HF_DATASETS_CACHE) / prepared]
 
 
 def _weights(directory: Path) -> int | None:

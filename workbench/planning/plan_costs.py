@@ -8,12 +8,14 @@ from typing import Any
 
 from workbench import tasks
 from workbench.config import RunConfig
+from workbench.large_vocabulary import is_plain
 from workbench.objective import Objective
-from workbench.planning import arithmetic, places, rates
+from workbench.planning import arithmetic, places
 from workbench.planning.arithmetic import Footing, Load, Looks, Size
 from workbench.planning.places import Place
 from workbench.planning.rates import Rates
 from workbench.planning.reading import Reading
+from workbench.teacher_cache import cache_directory, is_kept
 
 #: Bytes of the figures and tables of results of a run, and of a line of its metrics, about: counted
 #: in runs of protgpt2-tiny, distilbert-pmhc and tinybiobert.
@@ -59,9 +61,7 @@ class Sketch:
 
         Not where words are hidden anew at every step, nor where there would be too much to keep.
         """
-        from workbench.teacher_cache import LARGEST
-
-        return self.may_be_cached and _kept_bytes(self) <= LARGEST
+        return self.may_be_cached and is_kept(_kept_bytes(self), cache_directory())
 
     @property
     def may_be_cached(self) -> bool:
@@ -93,11 +93,14 @@ def total(sketch: Sketch) -> dict[str, Any]:
     }
 
 
-def flops(sketch: Sketch) -> dict[str, float]:
-    """Of the whole run, by what is done; heads and loss apart from the layers."""
+def flops(sketch: Sketch) -> dict[str, float | None]:
+    """Of the whole run, by what is done; heads and loss apart from the layers.
+
+    Evaluations are None where the held-out rows are not known, and left out of the total.
+    """
     config, step = sketch.config, sketch.reading.step
     teacher, student, looks = sketch.teacher, sketch.student, sketch.looks
-    plain = rates.plain(sketch.objective)
+    plain = is_plain(sketch.objective)
     how = arithmetic.way(student.answers, step.scored / sketch.footing.parts, plain=plain)
     their_head = None if sketch.keeps_logits else teacher
     reads = arithmetic.forward_flops(student, step)
@@ -110,7 +113,7 @@ def flops(sketch: Sketch) -> dict[str, float]:
     whole_data = _answered(sketch)
     judged = sketch.reading.held_out
     evaluations = 2 + config.steps // config.evaluate_every
-    found = {
+    found: dict[str, float | None] = {
         # Asked for each step, and again for each line of the ledger.
         "teacher": (config.steps + logged) * asks,
         "student": config.steps
@@ -122,7 +125,7 @@ def flops(sketch: Sketch) -> dict[str, float]:
             + arithmetic.loss_flops(student, None, step.scored, how)
         ),
         "ledger": ledger,
-        "evaluations": 0.0,
+        "evaluations": None,
     }
     answered = (config.steps + logged) * step.tokens
     if sketch.cached:
@@ -131,11 +134,12 @@ def flops(sketch: Sketch) -> dict[str, float]:
     if sketch.keeps_logits:
         found["teacher"] += arithmetic.head_flops(teacher, answered)
     if judged is not None:
-        found["teacher"] += arithmetic.forward_flops(teacher, judged)
+        asked = 1 if is_kept(_held_out_bytes(sketch), cache_directory()) else evaluations
+        found["teacher"] += asked * arithmetic.forward_flops(teacher, judged)
         heads = 2 * arithmetic.head_flops(student, judged.scored)
         heads += 0 if sketch.keeps_logits else 2 * arithmetic.head_flops(teacher, judged.scored)
         found["evaluations"] = evaluations * (2 * arithmetic.forward_flops(student, judged) + heads)
-    return {**found, "total": sum(found.values())}
+    return {**found, "total": sum(part for part in found.values() if part is not None)}
 
 
 def _answered(sketch: Sketch) -> Load:
@@ -152,9 +156,12 @@ def machine(measured: Rates) -> dict[str, Any]:
     return {"name": machine.name(), **measured.to_json()}
 
 
-def seconds(sketch: Sketch, flops: dict[str, float], measured: Rates) -> dict[str, float]:
+def seconds(
+    sketch: Sketch, flops: dict[str, float | None], measured: Rates
+) -> dict[str, float | None]:
     """Of the training, by what is done; each part at the rate that it was measured at."""
     steps = 2 * sketch.config.steps * sketch.student.parameters * measured.optimiser
+    evaluations = flops["evaluations"]
     found = {
         "teacher": flops["teacher"] / measured.teacher,
         "student": flops["student"] / measured.student,
@@ -162,18 +169,18 @@ def seconds(sketch: Sketch, flops: dict[str, float], measured: Rates) -> dict[st
         "loss": flops["loss"] / measured.loss,
         "optimisers": steps,
         "ledger": flops["ledger"] / measured.student,
-        "evaluations": flops["evaluations"] / measured.student,
+        "evaluations": None if evaluations is None else evaluations / measured.student,
     }
-    return {**found, "total": sum(found.values())}
+    return {**found, "total": sum(part for part in found.values() if part is not None)}
 
 
-def memory(sketch: Sketch, program: int, device: str) -> dict[str, float | str]:
-    """Most bytes that a run holds at once."""
+def memory(sketch: Sketch, program: int, device: str) -> dict[str, float | None]:
+    """Most bytes that a run holds at once; ``device`` is None where there is no accelerator."""
     teacher, student = sketch.teacher, sketch.student
     live = None if sketch.cached else teacher
     largest = sketch.reading.largest
     step = arithmetic.step_bytes(
-        student, live, largest, sketch.looks, sketch.footing, plain=rates.plain(sketch.objective)
+        student, live, largest, sketch.looks, sketch.footing, plain=is_plain(sketch.objective)
     )
     training = 2 * 4 * arithmetic.optimiser_numbers(student.parameters)
     answers = cache_bytes(sketch)
@@ -192,14 +199,16 @@ def memory(sketch: Sketch, program: int, device: str) -> dict[str, float | str]:
     if device == "cpu":
         peak = program + found["teacher"] + training + max(then, training) + answers
         return {**found, "device": None, "peak": peak}
-    return {**found, "device": on_device, "peak": program + training + answers}
+    # The teacher is loaded into the machine's own memory, before there are students.
+    held = max(found["teacher"], training)
+    return {**found, "device": on_device, "peak": program + held + answers}
 
 
 def cache_bytes(sketch: Sketch) -> float:
     """Of the teacher's answers to all training rows, and to the held-out ones."""
-    held_out = sketch.reading.held_out
-    judged = 0.0 if held_out is None else _answer_bytes(sketch) * held_out.tokens
-    return judged + (_kept_bytes(sketch) if sketch.cached else 0.0)
+    judged = _held_out_bytes(sketch)
+    found = judged if is_kept(judged, cache_directory()) else 0.0
+    return found + (_kept_bytes(sketch) if sketch.cached else 0.0)
 
 
 def uncached(sketch: Sketch) -> float:
@@ -211,6 +220,11 @@ def _kept_bytes(sketch: Sketch) -> float:
     return _answer_bytes(sketch) * _answered(sketch).tokens
 
 
+def _held_out_bytes(sketch: Sketch) -> float:
+    held_out = sketch.reading.held_out
+    return 0.0 if held_out is None else _answer_bytes(sketch) * held_out.tokens
+
+
 def _answer_bytes(sketch: Sketch) -> int:
     numbers = sketch.teacher.answers if sketch.keeps_logits else sketch.teacher.width
     return sketch.footing.answer_bytes * numbers
@@ -218,8 +232,6 @@ def _answer_bytes(sketch: Sketch) -> int:
 
 def disk(sketch: Sketch, run: Path) -> dict[str, Any]:
     """Bytes that a run leaves, and free space where it leaves them."""
-    from workbench.teacher_cache import cache_directory
-
     student, looks = sketch.student, sketch.looks
     place = sketch.teacher_place.path
     tokenizer = 0 if place is None else sum(p.stat().st_size for p in tokenizer_files(place))

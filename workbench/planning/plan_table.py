@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from workbench.planning.arithmetic import in_bytes, in_flops, in_time
+
+#: Parts of a cost that are not called in the table as in the plan.
+PARTS = {"loss": "heads and loss", "ledger": "ledger (each term's gradient)"}
 
 
 def text(plan: dict[str, Any]) -> str:
@@ -28,7 +32,7 @@ def _models(plan: dict[str, Any]) -> list[tuple[str, str]]:
     ratio = teacher["parameters"] / student["parameters"]
     return [
         ("teacher", f"{_size(teacher)}; {teacher['source']}, {_place(teacher)}"),
-        ("student", f"{_size(student)}, {ratio:.1f} × fewer; starts as {config['init']}"),
+        ("student", f"{_size(student)}, {ratio:.1f} × fewer; starts with --init {config['init']}"),
         ("baseline", "the same student again, trained beside it from labels alone"),
     ]
 
@@ -36,8 +40,12 @@ def _models(plan: dict[str, Any]) -> list[tuple[str, str]]:
 def _size(model: dict[str, Any]) -> str:
     return (
         f"{model['parameters']:,} parameters ({model['layers']} layers, {model['width']:,} wide, "
-        f"{model['answers']:,} answers)"
+        f"{_answers(model['answers'])})"
     )
+
+
+def _answers(number: int) -> str:
+    return f"{number} classes" if number < 10 else f"a vocabulary of {number:,} tokens"
 
 
 def _place(place: dict[str, Any]) -> str:
@@ -80,8 +88,17 @@ def _about(plan: dict[str, Any]) -> str:
 def _cost(plan: dict[str, Any]) -> list[tuple[str, str]]:
     flops = plan["flops"]
     names = ("teacher", "student", "baseline", "loss", "ledger", "evaluations")
-    parts = ", ".join(f"{name} {in_flops(flops[name])}" for name in names)
-    return [("FLOPs", f"{in_flops(flops['total'])}: {parts}")]
+    return [("FLOPs", f"{in_flops(flops['total'])}: {_parts(names, flops, in_flops)}")]
+
+
+def _parts(
+    names: Sequence[str], amounts: dict[str, float | None], said: Callable[[float], str]
+) -> str:
+    """What each part takes, in words."""
+    return ", ".join(
+        f"{PARTS.get(name, name)} {'not known' if amounts[name] is None else said(amounts[name])}"
+        for name in names
+    )
 
 
 def _time(plan: dict[str, Any]) -> list[tuple[str, str]]:
@@ -90,7 +107,6 @@ def _time(plan: dict[str, Any]) -> list[tuple[str, str]]:
     threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
     where = threads if machine["device"] == "cpu" else "one GPU"
     names = ("teacher", "student", "baseline", "loss", "optimisers", "ledger", "evaluations")
-    parts = ", ".join(f"{name} {in_time(seconds[name])}" for name in names)
     return [
         (
             "machine",
@@ -103,7 +119,7 @@ def _time(plan: dict[str, Any]) -> list[tuple[str, str]]:
             f"and back {share['student']:.0%}, heads and loss {share['loss']:.0%}; measured now on "
             f"a few layers as wide as these, in {machine['seconds']:.1f} s",
         ),
-        ("time", f"{in_time(seconds['total'])} of training: {parts}"),
+        ("time", f"{in_time(seconds['total'])} of training: {_parts(names, seconds, in_time)}"),
         ("", "start, teacher's loading, final measurement and figures come on top"),
     ]
 
@@ -115,17 +131,17 @@ def _space(plan: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "memory",
             f"{in_bytes(memory['peak'])} at most{step}: program {in_bytes(memory['program'])}, "
-            f"teacher {in_bytes(memory['teacher'])}, two students with AdamW's moments "
-            f"{in_bytes(memory['students'])} and the largest of a step "
-            f"{in_bytes(memory['step'])}, an evaluation {in_bytes(memory['evaluation'])}, "
-            f"a checkpoint's copy {in_bytes(memory['checkpoint'])}; teacher's answers "
-            f"{in_bytes(memory['answers'])}; {in_bytes(machine['memory_free'])} free",
+            f"teacher {in_bytes(memory['teacher'])}, student and baseline with AdamW's moments "
+            f"{in_bytes(memory['students'])}, teacher's answers {in_bytes(memory['answers'])}, and "
+            f"the largest of three: a step {in_bytes(memory['step'])}, an evaluation "
+            f"{in_bytes(memory['evaluation'])}, a copy for the checkpoint "
+            f"{in_bytes(memory['checkpoint'])}; {in_bytes(machine['memory_free'])} free",
         ),
         (
             "disk",
-            f"{in_bytes(disk['run'])} for the run: student {in_bytes(disk['student'])}, checkpoint "
-            f"of both with moments {in_bytes(disk['checkpoint'])}, figures and curves "
-            f"{in_bytes(disk['rest'])}; {in_bytes(disk['run_at_most'])} while a checkpoint "
+            f"{in_bytes(disk['run'])} for the run: saved student {in_bytes(disk['student'])}, "
+            f"checkpoint of student and baseline {in_bytes(disk['checkpoint'])}, figures and "
+            f"curves {in_bytes(disk['rest'])}; {in_bytes(disk['run_at_most'])} while a checkpoint "
             f"is written; {in_bytes(disk['run_free'])} free",
         ),
         (

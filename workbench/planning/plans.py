@@ -16,12 +16,15 @@ from workbench import inner, layer_maps, models, recipes, tasks, workshop
 from workbench.config import RunConfig
 from workbench.devices import processes
 from workbench.errors import WorkbenchError
+from workbench.foreign import suitability
 from workbench.objective import Objective
 from workbench.planning import arithmetic, places, plan_costs, rates, reading, sketches
 from workbench.planning.arithmetic import Footing, Looks
 from workbench.planning.places import Place
 from workbench.planning.plan_costs import Sketch
+from workbench.records import hub
 from workbench.run_directory import RunDirectory, check_free, new_name
+from workbench.teacher_cache import LARGEST
 
 #: Share of the memory that is free which a plan may fill before it warns.
 COMFORTABLE = 0.9
@@ -88,7 +91,7 @@ def _sketch(config: RunConfig) -> Sketch:
     data_place = places.of_data(config.data)
     if teacher_place.path is not None:
         teacher = sketches.of_directory(teacher_place.path, task.kind)
-    elif places.name(config.teacher) == scale.teacher_source:
+    elif hub.name(config.teacher) == scale.teacher_source:
         teacher = sketches.of_shape(task.name, scale.teacher, scale.activation)
     else:
         raise WorkbenchError(
@@ -97,6 +100,8 @@ def _sketch(config: RunConfig) -> Sketch:
             "give a directory"
         )
     tokenizer = _tokenizer(teacher_place)
+    if tokenizer is not None:
+        suitability.check_tokenizer(teacher.config, tokenizer, task.kind, str(teacher_place.path))
     tokens = teacher.config.vocab_size if tokenizer is None else len(tokenizer)
     layer_map = layer_maps.parse(config.start, teacher.config.num_hidden_layers)
     shape = workshop.student_shape(config, teacher, tokens, layer_map)
@@ -190,9 +195,10 @@ def _warnings(sketch: Sketch, found: dict[str, Any]) -> list[str]:
             f"memory will not do: the run takes some {size(memory['peak'])} and {size(free)} are "
             f"free; try {advice}"
         )
-    if memory["device"] is not None:
-        import torch
+    import torch
 
+    # Of other accelerators than NVIDIA's and AMD's PyTorch does not say what is free.
+    if memory["device"] is not None and torch.cuda.is_available():
         there = torch.cuda.mem_get_info()[0]
         if memory["device"] > COMFORTABLE * there:
             warnings.append(
@@ -214,8 +220,10 @@ def _warnings(sketch: Sketch, found: dict[str, Any]) -> list[str]:
         )
     too_many = plan_costs.uncached(sketch)
     if too_many:
+        about = "up to" if sketch.reading.rows is None else "some"
         warnings.append(
-            f"the teacher would be asked at every step: its answers would take {size(too_many)}"
+            f"the teacher would be asked at every step: its answers would take {about} "
+            f"{size(too_many)}, more than are kept ({size(LARGEST)} at most, less on a full disk)"
         )
     teacher = sketch.teacher_place
     if not teacher.here:
@@ -223,6 +231,12 @@ def _warnings(sketch: Sketch, found: dict[str, Any]) -> list[str]:
             f"the teacher {teacher.source} is not here: the run would download some "
             f"{size(disk['download'])} (its weights in float32)"
         )
+        if sketch.objective.scores == "example":
+            warnings.append(
+                f"the teacher's shape is the recipe's and not read from {teacher.source}, which is "
+                "an encoder: make a classifier of it (workbench teach pmhc --base "
+                f"{teacher.source} --data FILE --out DIR) and give it with --teacher DIR"
+            )
     elif teacher.bytes is None:
         warnings.append(f"{teacher.path} has no weights (*.safetensors): the run would refuse it")
     if sketch.data_place.where == "hub":

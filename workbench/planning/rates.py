@@ -1,4 +1,4 @@
-"""How fast this machine is at what a run does, measured in some two seconds.
+"""How fast this machine is at what a run does, measured in some two seconds if nothing else runs.
 
 A large matrix product gives the rate that everything else is held against. A run does not reach
 it: norms, activation functions and softmaxes take time and are no products. So a few layers of
@@ -22,6 +22,7 @@ import torch
 from workbench import inner, models
 from workbench.devices import precision
 from workbench.inner import Matcher
+from workbench.large_vocabulary import is_plain
 from workbench.objective import Counts, Objective, TeacherSignal
 from workbench.planning import arithmetic
 from workbench.planning.arithmetic import Load, Looks, Size
@@ -120,14 +121,6 @@ def measure(asked: Asked, device: torch.device) -> Rates:
     )
 
 
-def plain(objective: Objective) -> bool:
-    """Whether a large vocabulary's loss is computed in chunks that are made once."""
-    hard, soft = objective.hard, objective.soft
-    of_answers = objective.cosine is not None and not objective.compares_states
-    odd = hard.operand != "logits" or soft.operand != "logits" or of_answers
-    return not (odd or hard.softened or soft.entropy_kept)
-
-
 def _products(device: torch.device) -> float:
     side = SIDE.get(device.type, SIDE["cpu"])
     a, b = torch.randn(2, side, side, device=device)
@@ -210,7 +203,7 @@ def _loss(asked: Asked, products: float, device: torch.device) -> float:
     answers = min(small.answers, ANSWERS)
     own, theirs = (replace(size, head=size.width * answers) for size in (small, large))
     teacher = None if asked.keeps_logits else theirs
-    how = "once" if plain(asked.objective) and small.answers >= arithmetic.LARGE else "whole"
+    how = "once" if is_plain(asked.objective) and small.answers >= arithmetic.LARGE else "whole"
     row = arithmetic.loss_flops(own, teacher, 1, how)
     rows = max(1, min(round(asked.load.scored), ROWS, round(products * SECONDS / 2 / row)))
     hidden = torch.randn(rows, small.width, device=device, requires_grad=True)
@@ -297,5 +290,5 @@ def _seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -1,8 +1,9 @@
 """How much a run would read: rows, tokens, and what a step holds of them, from a look at the data.
 
 Worlds draw at most `DRAWN` sequences, and of a large file the beginning is read, by the same code
-as in a run; the rest is taken to be like it. Where data or tokenizer are not here, rows are
-taken as full, which no run exceeds.
+as in a run; the rest is taken to be like it. The beginning is unpacked and copied to a scratch
+file, which is small, so that nothing is tokenised into the cache. Where data or tokenizer are not
+here, rows are taken as full, which no run exceeds.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from workbench import corpora, tasks
+from workbench.classifying import pairs
 from workbench.config import RunConfig
 from workbench.hidden_words.masking import Masking
+from workbench.on_disk.stored_rows import HELD_OUT_TOKENS
 from workbench.planning.arithmetic import Load
 from workbench.planning.places import Place
+from workbench.records import streams
+from workbench.records.file_identity import is_gzip, opened
 
 #: Sequences of a world, and bytes and records of a file, that are looked at.
 DRAWN = 4000
@@ -33,7 +38,7 @@ class Reading:
     Attributes:
         step: a step, on average.
         largest: the largest step, which decides on memory.
-        rows: of tokens, to learn from; None if not known.
+        rows: to learn from; None if not known.
         tokens: in them; None if not known.
         held_out: the held-out rows as one load; None if not known.
         basis: where all this was taken from, in words.
@@ -67,20 +72,34 @@ def look(config: RunConfig, place: Place, teacher, tokenizer, positions: int) ->
     scores = _scores(config)
     if tokenizer is None or place.where in ("hub", "hub cache"):
         lacking = "the tokenizer is not here" if tokenizer is None else "the data are not read"
-        full = _full(config, positions, scores)
-        basis = f"{lacking}: rows are taken as full, {positions} tokens; at most so many"
-        return Reading(full, full, None, None, None, basis)
+        return _unread(config, place, positions, scores, lacking)
     task = tasks.of(config.recipe)
     with _beginning(config, place) as (small, share):
-        corpus = task.load_corpus(small)
+        corpus = task.load_corpus(small, tokenizer)
         train, held_out = task.rows(corpus, tokenizer, teacher, positions)
+    looked_at = share
+    if config.train_sequences is not None and place.where != "world":
+        # So many records are taken, from the first; some or all of them are in the beginning.
+        taken = len(corpus.train) + len(corpus.validation)
+        share = min(share, max(1.0, config.train_sequences / taken))
     batches = corpora.make_batches(train, config.batch_size, task.pad(tokenizer))
     judged = corpora.make_batches(held_out, config.batch_size, task.pad(tokenizer))
     loads = [_load(batch, scores) for batch in batches]
     held = [_load(batch, scores) for batch in judged]
-    # Of a world as many are held out as the configuration says, of a file the same share.
-    rest = 1.0 if place.where == "world" else share
-    basis = "all of the data" if share == 1 else f"the first {1 / share:.1%} of the data"
+    rest = share
+    if place.where == "world":
+        # As many are held out as the configuration says.
+        rest = 1.0
+    elif scores != "example" and streams.is_large(config.data):
+        # Of a source that is not held in memory at most so many held-out records are judged by,
+        # and so many tokens; see `stored_rows.open_rows`.
+        records = len(corpus.validation) or len(held_out)
+        rest = min(
+            share,
+            config.validation_sequences / records,
+            HELD_OUT_TOKENS / sum(batch.tokens for batch in judged),
+        )
+    basis = "all of the data" if looked_at == 1 else f"the first {1 / looked_at:.1%} of the data"
     return Reading(
         step=_mean(loads),
         largest=max(loads, key=lambda load: load.read),
@@ -101,11 +120,12 @@ def _beginning(config: RunConfig, place: Place) -> Iterator[tuple[RunConfig, flo
         else:
             yield replace(config, train_sequences=DRAWN), wanted / DRAWN
         return
-    if place.bytes <= LOOKED_AT:
+    if place.bytes <= LOOKED_AT and not is_gzip(place.path):
         yield config, 1.0
         return
     with tempfile.TemporaryDirectory() as scratch:
-        small = Path(scratch) / place.path.name
+        name = place.path.stem if is_gzip(place.path) else place.path.name
+        small = Path(scratch) / name
         share = (_first_records if small.suffix.lower() == ".parquet" else _first_lines)(
             place.path, small
         )
@@ -113,15 +133,24 @@ def _beginning(config: RunConfig, place: Place) -> Iterator[tuple[RunConfig, flo
 
 
 def _first_lines(path: Path, small: Path) -> float:
-    """Write the beginning of a text to a file of its own, up to the end of a record."""
-    with path.open("rb") as file:
+    """Write the beginning of a text, unpacked, to a file of its own, up to the end of a record.
+
+    Returns:
+        How many times as much the whole holds; of a packed file if it is packed as well throughout.
+    """
+    with opened(path) as (file, raw):
         beginning = file.read(LOOKED_AT)
+        whole = len(beginning) < LOOKED_AT or not file.peek(1)
+        read = raw.tell()
+    if whole:
+        small.write_bytes(beginning)
+        return 1.0
     # A record of FASTA goes on until the next header.
     marks = (b"\n>", b"\n") if beginning.lstrip(b"\xef\xbb\xbf").startswith(b">") else (b"\n",)
     ends = [place for mark in marks if (place := beginning.rfind(mark)) > 0]
-    beginning = beginning[: ends[0] + 1] if ends else beginning
-    small.write_bytes(beginning)
-    return os.path.getsize(path) / len(beginning)
+    kept = beginning[: ends[0] + 1] if ends else beginning
+    small.write_bytes(kept)
+    return os.path.getsize(path) / read * len(beginning) / len(kept)
 
 
 def _first_records(path: Path, small: Path) -> float:
@@ -150,9 +179,24 @@ def _scored(sequences: float, tokens: float, scores: str) -> float:
     return tokens - sequences
 
 
-def _full(config: RunConfig, positions: int, scores: str) -> Load:
-    tokens = config.batch_size * positions
-    return Load(config.batch_size, positions, tokens, _scored(config.batch_size, tokens, scores))
+def _unread(config: RunConfig, place: Place, positions: int, scores: str, lacking: str) -> Reading:
+    """An upper bound, where data or tokenizer are not here."""
+    if scores == "example":
+        # However much a classifier takes: [CLS], the groove's residues, a peptide, [SEP].
+        positions = min(positions, pairs.PSEUDO_LENGTH + pairs.LONGEST + 2)
+
+    def full(rows: int) -> Load:
+        tokens = rows * positions
+        return Load(rows, positions, tokens, _scored(rows, tokens, scores))
+
+    step = full(config.batch_size)
+    basis = f"{lacking}, so every row is taken as full, {positions} tokens: an upper bound"
+    if scores == "example" and place.where == "world" and config.train_sequences:
+        # A row a pair, and as many pairs as are drawn.
+        rows = config.train_sequences
+        judged = full(config.validation_sequences)
+        return Reading(step, step, rows, rows * positions, judged, basis)
+    return Reading(step, step, None, None, None, basis)
 
 
 def _load(batch: corpora.Batch, scores: str) -> Load:

@@ -15,7 +15,7 @@ import torch
 from workbench import layer_maps, models, recipes, tasks, workshop
 from workbench.classifying import classifiers
 from workbench.config import RunConfig
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, first_line
 from workbench.hidden_words import masked_lm
 from workbench.initialisation import layer_list
 from workbench.planning.arithmetic import Size
@@ -61,8 +61,9 @@ def of_directory(path: Path, kind: models.Kind) -> PreTrainedModel:
                 config, trust_remote_code=False, dtype=torch.float32
             )
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise WorkbenchError(f"cannot read the configuration in {path}: {reason}") from error
+        raise WorkbenchError(
+            f"cannot read the configuration in {path}: {first_line(error)}"
+        ) from error
 
 
 def student(config: RunConfig, teacher: PreTrainedModel, tokens: int) -> PreTrainedModel:

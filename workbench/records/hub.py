@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, first_line
 
 MAIN = "main"
 #: Seconds until the hub counts as out of reach.
@@ -102,9 +102,9 @@ def locate(source: str, kind: Kind = "model") -> Located:
         commit = cached_commit(repository, revision, kind)
         if commit is None:
             raise WorkbenchError(_unreachable(source, kind, error)) from error
-        return Located(repository, commit, None, _snapshot(repository, commit, kind))
+        return Located(repository, commit, None, snapshot(repository, commit, kind))
     files = frozenset(file.rfilename for file in info.siblings or ())
-    return Located(repository, info.sha, files, _snapshot(repository, info.sha, kind))
+    return Located(repository, info.sha, files, snapshot(repository, info.sha, kind))
 
 
 def weights_revision(at: Located) -> str:
@@ -129,7 +129,7 @@ def weights_revision(at: Located) -> str:
 
 def cached_commit(repository: str, revision: str, kind: Kind = "model") -> str | None:
     """What the hub client's cache knows a revision as; None if it holds nothing of it."""
-    place = _folder(repository, kind)
+    place = folder(repository, kind)
     if (place / "snapshots" / revision).is_dir():
         return revision
     reference = place / "refs" / revision
@@ -138,16 +138,18 @@ def cached_commit(repository: str, revision: str, kind: Kind = "model") -> str |
 
 def holds_weights(repository: str, commit: str) -> bool:
     """Whether the hub client's cache holds safetensors of a commit."""
-    place = _snapshot(repository, commit, "model")
+    place = snapshot(repository, commit, "model")
     return place is not None and any(place.glob("*.safetensors"))
 
 
-def _snapshot(repository: str, commit: str, kind: Kind) -> Path | None:
-    place = _folder(repository, kind) / "snapshots" / commit
+def snapshot(repository: str, commit: str, kind: Kind) -> Path | None:
+    """Directory of the hub client's cache that holds a commit; None where there is none."""
+    place = folder(repository, kind) / "snapshots" / commit
     return place if place.is_dir() else None
 
 
-def _folder(repository: str, kind: Kind) -> Path:
+def folder(repository: str, kind: Kind) -> Path:
+    """Where the hub client's cache keeps a repository, if it does."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE) / f"{kind}s--{repository.replace('/', '--')}"
@@ -158,7 +160,7 @@ def _cannot(source: str, kind: Kind) -> str:
 
 
 def _unreachable(source: str, kind: Kind, error: Exception) -> str:
-    reason = (str(error).strip() or repr(error)).splitlines()[0]
+    reason = first_line(error)
     repository, revision = split(source)
     command = f"hf download {repository}"
     if revision != MAIN:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, first_line
 from workbench.records import hub
 
 if TYPE_CHECKING:
@@ -108,10 +108,9 @@ def not_fasta(path: Path) -> WorkbenchError:
 
 def no_hub(name: str, error: Exception) -> WorkbenchError:
     """What is said when the hub does not give a data set."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
     return WorkbenchError(
-        f"cannot load the data set {name} from the hub ({reason}); without network, give a "
-        "file with --data FILE, or leave --data and --scale away to use the built-in world"
+        f"cannot load the data set {name} from the hub ({first_line(error)}); without network, "
+        "give a file with --data FILE, or leave --data and --scale away to use the built-in world"
     )
 
 
@@ -207,8 +206,7 @@ def _quiet(read: Callable[..., Dataset], path: Path, **options) -> Dataset:
         with tempfile.TemporaryDirectory() as cache:
             return read(str(path), keep_in_memory=True, cache_dir=cache, **options)
     except Exception as error:
-        cause = error.__cause__ or error
-        reason = str(cause).strip().splitlines()[0] if str(cause).strip() else repr(cause)
+        reason = first_line(error.__cause__ or error)
         raise WorkbenchError(f"cannot read {path}: {reason}") from error
     finally:
         datasets.logging.set_verbosity(verbosity)

@@ -21,12 +21,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, first_line
 from workbench.records import hub, sources
 from workbench.records.file_identity import changed, identity, is_gzip, line_and_column, opened
 from workbench.records.sources import Expected
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from workbench.progress import Progress
 
 #: Files of at least so many bytes are read as a stream.
@@ -279,7 +281,7 @@ def _open_parquet(path: Path, column: str | None, expected: Expected) -> Stream:
             # Read page by page: by default a whole column of a row group is held.
             return parquet.ParquetFile(path, buffer_size=PIECE, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
-            raise WorkbenchError(f"cannot read {path}: {_line(error)}") from error
+            raise WorkbenchError(f"cannot read {path}: {first_line(error)}") from error
 
     with reader() as file:
         name = sources.pick_column(file.schema_arrow.names, column, str(path), expected)
@@ -297,7 +299,7 @@ def _open_parquet(path: Path, column: str | None, expected: Expected) -> Stream:
                     try:
                         batch = next(batches, None)
                     except (pa.ArrowException, OSError) as error:
-                        raise WorkbenchError(f"cannot read {path}: {_line(error)}") from error
+                        raise WorkbenchError(f"cannot read {path}: {first_line(error)}") from error
                     if batch is None:
                         break
                     read += batch.num_rows
@@ -325,7 +327,8 @@ def _texts(values: list[Any], source: str) -> list[str]:
 def _open_hub(name: str, column: str | None, expected: Expected) -> Stream:
     """A data set of the hub, read over the network as it is needed, of one revision throughout.
 
-    With the hub's offline switch (``HF_HUB_OFFLINE=1``) the copy in the cache of `datasets`.
+    With the hub's offline switch (``HF_HUB_OFFLINE=1``) the copy in the cache of `datasets`, if it
+    is of the revision asked for.
     """
     import huggingface_hub
     from datasets import load_dataset
@@ -334,6 +337,7 @@ def _open_hub(name: str, column: str | None, expected: Expected) -> Stream:
     try:
         if offline:
             kept = load_dataset(hub.name(name), split="train")
+            _check_revision(kept, name)
             revision, table = kept._fingerprint, kept.to_iterable_dataset()
         else:
             at = hub.locate(name, "dataset")
@@ -360,7 +364,7 @@ def _open_hub(name: str, column: str | None, expected: Expected) -> Stream:
                 batch = next(batches, None)
             except Exception as error:
                 raise WorkbenchError(
-                    f"the data set {name} broke off after {count:,} records ({_line(error)}); "
+                    f"the data set {name} broke off after {count:,} records ({first_line(error)}); "
                     "what was read is kept: give the command again"
                 ) from error
             if batch is None:
@@ -371,6 +375,20 @@ def _open_hub(name: str, column: str | None, expected: Expected) -> Stream:
     return Stream(name, total, False, lambda _: f"{name}@{revision}", pieces)
 
 
-def _line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return next(iter(str(error).strip().splitlines()), repr(error))
+def _check_revision(kept: Dataset, source: str) -> None:
+    """Raise WorkbenchError if a kept copy is not of the commit that a source names.
+
+    Without network `datasets` gives the copy that it made last, whatever revision is asked for.
+    The commit is the name of the directory that holds the copy.
+    """
+    repository, revision = hub.split(source)
+    if revision == hub.MAIN:
+        return
+    wanted = hub.cached_commit(repository, revision, "dataset") or revision
+    held = {Path(file["filename"]).parent.name for file in kept.cache_files}
+    if held != {wanted}:
+        found = " and ".join(sorted(held)) or "no known commit"
+        raise WorkbenchError(
+            f"the copy of {repository} on this disk is of {found} and not of {revision}; load "
+            f"{source} once with network, or give a file with --data FILE"
+        )
