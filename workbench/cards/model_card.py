@@ -37,6 +37,8 @@ _HELD_OUT = {
     "fill-mask": "one line in ten, chosen by a hash of its letters (of fewer than ten lines the "
     "last tenth of their rows)",
 }
+#: Of a table of texts and their classes, instead of the task's above and below.
+_TEXTS_HELD_OUT = "one text in ten, chosen by a hash of its letters"
 _WHAT = {
     "text-generation": "A protein language model",
     "text-classification": "A classifier of peptide–HLA pairs",
@@ -50,7 +52,8 @@ _METRICS = {
 #: What `workbench distill` has flags for, and the fields of the configuration they set.
 _FLAGS = {
     "temperature": "--temperature", "alpha": "--alpha", "steps": "--steps", "seed": "--seed",
-    "teacher": "--teacher", "data": "--data", "column": "--column", "alleles": "--alleles",
+    "teacher": "--teacher", "data": "--data", "column": "--column", "label": "--label",
+    "alleles": "--alleles",
     "init": "--init", "size": "--size", "match": "--match", "batch_size": "--batch-size",
     "learning_rate": "--learning-rate", "length": "--length", "warmup": "--warmup",
     "weight_decay": "--weight-decay", "micro_batch": "--micro-batch", "precision": "--precision",
@@ -92,18 +95,18 @@ def text(made: Made) -> str:
     config = made.config
     recipe = recipes.get(config.recipe)
     title = f"{recipe.name}, student of {plain(named(config.teacher))}"
-    task = tasks.of(config.recipe)
+    task = tasks.of_run(config)
     longest = f" The longest input is {made.positions:,} tokens." if made.positions else ""
     scale = "classroom" if config.scale == "classroom" else "published"
     parts = [
         f"---\n{metadata(made).to_yaml()}\n---",
         f"# {title}",
-        f"{_WHAT[task.name]} with {made.results['student']['parameters']:,} parameters, distilled "
+        f"{_what(made)} with {made.results['student']['parameters']:,} parameters, distilled "
         f"from a teacher with {made.results['teacher']['parameters']:,} after the recipe of "
         f"{recipe.title}, at {scale} scale. It is not that model.",
         "## Use",
-        card_usage.words(task.name) + longest,
-        fenced(card_usage.code(task.name, made.tokenizer), "python"),
+        card_usage.words(task.name, _classes(made)) + longest,
+        fenced(card_usage.code(task.name, made.tokenizer, texts=bool(_classes(made))), "python"),
         "It needs transformers and torch, nothing else.",
         "## Recipe",
         _recipe(made),
@@ -122,6 +125,18 @@ def text(made: Made) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _classes(made: Made) -> list[str]:
+    """Of a classifier of texts, its classes; none of other models."""
+    return made.results.get("classes") or []
+
+
+def _what(made: Made) -> str:
+    count = len(_classes(made))
+    if count:
+        return f"A classifier of texts into {count} classes"
+    return _WHAT[tasks.of_run(made.config).name]
+
+
 def named(source: str) -> str:
     """A world, a built-in model or an id on the hub as it is; of a path the last name alone."""
     return source if _is_hub_id(source) else Path(source).name
@@ -137,7 +152,7 @@ def metadata(made: Made) -> ModelCardData:
     from huggingface_hub import EvalResult, ModelCardData
 
     config = made.config
-    task = tasks.of(config.recipe)
+    task = tasks.of_run(config)
     student = made.results["student"]
     known = {key: kind for key, kind in _METRICS.items() if student.get(key) is not None}
     data = named(config.data)
@@ -212,7 +227,7 @@ def _data(made: Made, task: str) -> str:
     held = (
         "drawn from the same world by another seed, the same for every run"
         if world
-        else _HELD_OUT[task]
+        else (_TEXTS_HELD_OUT if config.label else _HELD_OUT[task])
     )
     return (
         f"{what} Trained on {made.trained_on:,} rows (a row is a sequence, a sentence or a pair, "
@@ -308,6 +323,9 @@ def command(config: RunConfig) -> str:
         data=config.data,
     )  # fmt: skip
     always = ("temperature", "alpha", "steps", "seed")
+    if config.label is not None:
+        # What is found in the header of the data is said, so that it need not be found.
+        always += ("label",)
     given: dict[str, Any] = {
         name: getattr(config, name)
         for name in _FLAGS

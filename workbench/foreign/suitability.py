@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench import inner, layer_maps, models
-from workbench.classifying import classifiers
-from workbench.errors import WorkbenchError
+from workbench.classifying import classifiers, labelled_texts, text_classifiers
+from workbench.errors import UsageError, WorkbenchError
 from workbench.hidden_words import masked_lm
 from workbench.records import hub
 
@@ -107,12 +107,14 @@ def check_run(config: RunConfig) -> None:
     """
     from workbench import recipes, tasks, workshop
 
-    task, recipe = tasks.of(config.recipe), recipes.get(config.recipe)
+    task, recipe = tasks.of_run(config), recipes.get(config.recipe)
     place = models.resolve_model(config.teacher)
+    if config.label is not None:
+        check_texts(config, place)
     if isinstance(place, Path) and place.parent == models.BUILT_IN_TEACHERS:
         return
     facts = examine(place, task.kind)
-    if task.kind is models.CLASSIFIER:
+    if task.kind is models.CLASSIFIER and config.label is None:
         classifiers.check_answers(facts.config, facts.tokenizer, facts.source)
     layer_map = layer_maps.parse(config.start, facts.config.num_hidden_layers)
     with torch.device("meta"):
@@ -130,6 +132,33 @@ def check_run(config: RunConfig) -> None:
         objective.check_widths(shape.width, teacher.config.hidden_size)
         if objective.looks_inside:
             inner.Matcher(objective, student.config, teacher.config)
+
+
+def check_texts(config: RunConfig, place: Path | str) -> None:
+    """Refuse a table of texts and a teacher that do not fit each other; no weights are read.
+
+    Args:
+        config: of the run, with a label.
+        place: of its teacher.
+
+    Raises:
+        UsageError: if there is no teacher but the built-in one, or no table.
+        WorkbenchError: if the teacher cannot classify texts, cannot be taken apart, or does not
+            know a class of the table.
+    """
+    from workbench import tasks
+
+    corpus = tasks.of_run(config).load_corpus(config)
+    if isinstance(place, Path) and place.parent == models.BUILT_IN_TEACHERS:
+        raise UsageError(
+            f"the built-in teacher {config.teacher} knows peptides and HLA only; give a "
+            f"classifier that knows the classes of {config.data} with --teacher DIR"
+        )
+    facts = examine(place, models.CLASSIFIER)
+    text_classifiers.check(facts.config, facts.tokenizer, facts.source)
+    names = text_classifiers.classes(facts.config)
+    labelled_texts.class_numbers([*corpus.train, *corpus.validation], names, corpus.source)
+    text_classifiers.check_parts(facts.config, facts.source)
 
 
 def _empty(facts: Facts, kind: Kind):

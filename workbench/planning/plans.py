@@ -16,6 +16,7 @@ from workbench import inner, layer_maps, models, recipes, tasks, workshop
 from workbench.config import RunConfig
 from workbench.devices import processes
 from workbench.errors import WorkbenchError
+from workbench.foreign import suitability
 from workbench.objective import Objective
 from workbench.planning import arithmetic, places, plan_costs, rates, reading, sketches
 from workbench.planning.arithmetic import Footing, Looks
@@ -82,7 +83,7 @@ def plan(recipe: str, run: str | Path | None = None, **options: Any) -> dict[str
 
 
 def _sketch(config: RunConfig) -> Sketch:
-    recipe, task = recipes.get(config.recipe), tasks.of(config.recipe)
+    recipe, task = recipes.get(config.recipe), tasks.of_run(config)
     scale = recipe.scale(config.scale)
     teacher_place = places.of_model(config.teacher)
     data_place = places.of_data(config.data)
@@ -97,6 +98,9 @@ def _sketch(config: RunConfig) -> Sketch:
             "give a directory"
         )
     tokenizer = _tokenizer(teacher_place)
+    if config.label is not None:
+        # As in a run, before anything else is asked of it.
+        suitability.check_texts(config, models.resolve_model(config.teacher))
     tokens = teacher.config.vocab_size if tokenizer is None else len(tokenizer)
     layer_map = layer_maps.parse(config.start, teacher.config.num_hidden_layers)
     shape = workshop.student_shape(config, teacher, tokens, layer_map)

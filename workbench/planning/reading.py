@@ -70,7 +70,7 @@ def look(config: RunConfig, place: Place, teacher, tokenizer, positions: int) ->
         full = _full(config, positions, scores)
         basis = f"{lacking}: rows are taken as full, {positions} tokens; at most so many"
         return Reading(full, full, None, None, None, basis)
-    task = tasks.of(config.recipe)
+    task = tasks.of_run(config)
     with _beginning(config, place) as (small, share):
         corpus = task.load_corpus(small)
         train, held_out = task.rows(corpus, tokenizer, teacher, positions)
@@ -120,6 +120,10 @@ def _first_lines(path: Path, small: Path) -> float:
     marks = (b"\n>", b"\n") if beginning.lstrip(b"\xef\xbb\xbf").startswith(b">") else (b"\n",)
     ends = [place for mark in marks if (place := beginning.rfind(mark)) > 0]
     beginning = beginning[: ends[0] + 1] if ends else beginning
+    if path.suffix.lower() in (".csv", ".tsv"):
+        # A text may go over several lines, between quotes.
+        while beginning.count(b'"') % 2 and (end := beginning.rfind(b"\n", 0, -1)) > 0:
+            beginning = beginning[: end + 1]
     small.write_bytes(beginning)
     return os.path.getsize(path) / len(beginning)
 

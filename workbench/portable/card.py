@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import corpora
+from workbench.cards import card_usage
 from workbench.classifying import classifiers
 
 #: Texts that the built-in models, and the published ones, understand.
@@ -69,7 +70,8 @@ def program(task: str, model: Any, tokenizer: Any, *, masked: bool, file: str) -
         body = _FILL_MASK.format(mask=tokenizer.mask_token, text=text, feed=feed)
     else:
         names = [model.config.id2label[i] for i in range(model.config.num_labels)]
-        body = _CLASSIFICATION.format(text=PAIR, classes=names, feed=feed)
+        text = PAIR if tuple(names) == classifiers.CLASSES else card_usage.example(tokenizer)
+        body = _CLASSIFICATION.format(text=text, classes=names, feed=feed)
     return _BEGIN.format(file=file) + body
 
 
