@@ -527,7 +527,7 @@ def test_a_whole_evaluation_draws_its_figures_and_its_card_works(three, tmp_path
     }  # fmt: skip
     card = (tmp_path / "run" / "student" / "README.md").read_text()
     assert "A classifier of texts into 3 classes" in card and "--label class" in card
-    assert "macro" in card and "HLA" not in card and str(tmp_path) not in card
+    assert "macro" in card and "peptide–HLA" not in card and str(tmp_path) not in card
     code = card.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path / "run" / "student")
     exec(code, {})

@@ -103,6 +103,11 @@ def read(source: str, label: str, column: str | None = None) -> tuple[list[Examp
     path = Path(source).expanduser()
     _check_file(path, source)
     names = text_column(path, column), label.strip().lower()
+    if names[0] == names[1]:
+        raise WorkbenchError(
+            f"texts and classes are both to stand in the column {names[0]} of {source}; name one "
+            "with --column and the other with --label"
+        )
     rows = tables.read(path, names)
     left_out: dict[str, list[int]] = {}
     found: dict[str, Example] = {}
@@ -214,20 +219,16 @@ def tokenise(
     """
     labels = class_numbers(examples, classes, source)
     texts = written([e.text for e in examples], tokenizer)
-    # Quietly: it would warn of texts beyond the model's length, and they are cut here.
-    encoded = tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
-    long = [i for i, ids in enumerate(encoded) if len(ids) > positions]
-    if long:
-        cut = tokenizer([texts[i] for i in long], truncation=True, max_length=positions)
-        for i, ids in zip(long, cut["input_ids"], strict=True):
-            encoded[i] = ids
-        if progress is not None:
-            progress.note(
-                f"note: {source}: {len(long):,} of {len(texts):,} texts are longer than "
-                f"{positions:,} tokens and are cut off there "
-                f"({_named([examples[i].line for i in long])})"
-            )
-    rows = [np.array(ids, dtype=np.int64) for ids in encoded]
+    cut = tokenizer(texts, truncation=True, max_length=positions)["input_ids"]
+    # Whole ones second, for a fast tokenizer remembers to cut. Quietly: it would warn of them.
+    whole = tokenizer(texts, verbose=False)["input_ids"]
+    long = [e.line for e, ids in zip(examples, whole, strict=True) if len(ids) > positions]
+    if long and progress is not None:
+        progress.note(
+            f"note: {source}: {len(long):,} of {len(texts):,} texts are longer than "
+            f"{positions:,} tokens and are cut off there ({_named(long)})"
+        )
+    rows = [np.array(ids, dtype=np.int64) for ids in cut]
     return Rows(rows, sum(map(len, rows)), labels)
 
 

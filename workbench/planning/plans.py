@@ -17,6 +17,7 @@ from workbench.config import RunConfig
 from workbench.devices import processes
 from workbench.errors import WorkbenchError
 from workbench.foreign import suitability
+from workbench.foreign.suitability import Facts
 from workbench.objective import Objective
 from workbench.planning import arithmetic, places, plan_costs, rates, reading, sketches
 from workbench.planning.arithmetic import Footing, Looks
@@ -98,9 +99,9 @@ def _sketch(config: RunConfig) -> Sketch:
             "give a directory"
         )
     tokenizer = _tokenizer(teacher_place)
-    if config.label is not None:
-        # As in a run, before anything else is asked of it.
-        suitability.check_texts(config, models.resolve_model(config.teacher))
+    suitability.check_own_teacher(config, built_in=teacher_place.where == "built in")
+    if config.label is not None and tokenizer is not None:
+        suitability.check_texts(config, Facts(config.teacher, teacher.config, tokenizer))
     tokens = teacher.config.vocab_size if tokenizer is None else len(tokenizer)
     layer_map = layer_maps.parse(config.start, teacher.config.num_hidden_layers)
     shape = workshop.student_shape(config, teacher, tokens, layer_map)
