@@ -26,7 +26,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         help="FASTA, CSV, text or Parquet file, or an id on the hub (ID@REVISION); for "
-        "distilbert-pmhc a CSV file with the columns peptide, allele, label."
+        "distilbert-pmhc a table with the columns peptide, allele, label, or of texts and classes."
     ),
 ]
 WholeWords = Annotated[
@@ -36,7 +36,13 @@ Alleles = Annotated[
     str | None,
     typer.Option(help="Table of HLA pseudo-sequences, for pairs with alleles not built in."),
 ]
-Column = Annotated[str | None, typer.Option(help="Which column of a table holds the sequences.")]
+Column = Annotated[
+    str | None, typer.Option(help="Which column of a table holds the sequences or texts.")
+]
+Label = Annotated[
+    str | None,
+    typer.Option(help="Which column of a table of texts holds their classes (distilbert-pmhc)."),
+]
 TeacherOption = Annotated[
     str | None,
     typer.Option(help="Directory or hub id (ID@REVISION) of a model for the recipe's task."),
@@ -114,6 +120,7 @@ def distill(
     teacher: TeacherOption = None,
     data: Data = None,
     column: Column = None,
+    label: Label = None,
     alleles: Alleles = None,
     init: Annotated[
         str | None,
@@ -170,8 +177,8 @@ def distill(
     """One full run: train, evaluate, draw, save the student."""
     options = dict(
         variant=variant, scale=scale, temperature=temperature, alpha=alpha, steps=steps,
-        seed=seed, teacher=teacher, data=data, column=column, alleles=alleles, init=init,
-        size=size, match=match, weights=_weights(weight), whole_words=whole_words,
+        seed=seed, teacher=teacher, data=data, column=column, label=label, alleles=alleles,
+        init=init, size=size, match=match, weights=_weights(weight), whole_words=whole_words,
         batch_size=batch_size, length=length, micro_batch=micro_batch, accumulate=accumulate,
         precision=precision, learning_rate=learning_rate, warmup=warmup,
         weight_decay=weight_decay, cached=cached, checkpoint_every=checkpoint_every,
@@ -244,6 +251,7 @@ def sweep(
     teacher: TeacherOption = None,
     data: Data = None,
     column: Column = None,
+    label: Label = None,
     alleles: Alleles = None,
     match: Annotated[str | None, typer.Option(help="As for distill.")] = None,
     weight: Annotated[list[str] | None, typer.Option(help="As for distill; repeatable.")] = None,
@@ -267,8 +275,8 @@ def sweep(
     options = {
         "temperature": temperature, "alpha": alpha, "variant": variant, "init": init, "size": size,
         "search": search, "trials": trials, "scale": scale, "steps": steps, "teacher": teacher,
-        "data": data, "column": column, "alleles": alleles, "match": match,
-        "weights": _weights(weight), "batch_size": batch_size, "length": length,
+        "data": data, "column": column, "label": label, "alleles": alleles,
+        "match": match, "weights": _weights(weight), "batch_size": batch_size, "length": length,
         "micro_batch": micro_batch, "accumulate": accumulate, "precision": precision,
         "learning_rate": learning_rate, "warmup": warmup, "weight_decay": weight_decay,
         "checkpoint_every": checkpoint_every, "whole_words": whole_words or None,
@@ -323,6 +331,7 @@ def evaluate(
     ],
     data: Data = None,
     column: Column = None,
+    label: Label = None,
     alleles: Alleles = None,
     teacher: TeacherOption = None,
     recipe: Annotated[
@@ -335,7 +344,7 @@ def evaluate(
     from workbench.config import RunConfig
 
     if (Path(what) / "config.json").exists() and runs.is_run(what):
-        if data or teacher or column or alleles or recipe:
+        if data or teacher or column or label or alleles or recipe:
             raise UsageError(
                 "a run is evaluated on its own data and teacher; give the directory of a model, "
                 f"such as {what}/student, to use --data or --teacher"
@@ -346,8 +355,9 @@ def evaluate(
         if recipe is None and isinstance(place, Path) and place.is_dir():
             recipe = tasks.recipe_for(models.architectures(place))
         config = RunConfig.from_recipe(
-            recipe or "protgpt2-tiny", data=data, teacher=teacher, column=column, alleles=alleles
-        )
+            recipe or "protgpt2-tiny", data=data, teacher=teacher, column=column, label=label,
+            alleles=alleles,
+        )  # fmt: skip
         results = evaluation.evaluate_model(what, config)
     _print_results(results, as_json)
 
@@ -466,6 +476,7 @@ def export(
     ] = None,
     data: Data = None,
     column: Column = None,
+    label: Label = None,
     alleles: Alleles = None,
     as_json: Json = False,
 ) -> None:
@@ -473,7 +484,7 @@ def export(
     from workbench import portable
 
     found = portable.export(
-        what, to=to, int8=int8, out=out, data=data, column=column, alleles=alleles
+        what, to=to, int8=int8, out=out, data=data, column=column, label=label, alleles=alleles
     )
     if as_json:
         _print_json(found)

@@ -10,13 +10,13 @@ from workbench import layer_maps, losses, recipes, student_size
 from workbench.devices import processes
 from workbench.devices.precision import PRECISIONS
 from workbench.errors import UsageError, WorkbenchError
-from workbench.records import hub
+from workbench.records import hub, tables
 
 SEED_LIMIT = 2**32
 #: Tokens that a row needs: two marks and something between them.
 SHORTEST_ROW = 3
 #: Fields that runs of an earlier day do not have, and what they were then.
-_LATER = {"size": "", "length": None, "micro_batch": None, "precision": "float32"}
+_LATER = {"label": None, "size": "", "length": None, "micro_batch": None, "precision": "float32"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class RunConfig:
         seed: of the student's initial weights and of the order of batches.
         teacher: name, directory or hub id, ``ID@REVISION`` for a revision of it.
         data: world, file or hub id, likewise.
-        column: of a table of sequences; None looks for the usual names.
+        column: of a table of sequences or texts; None looks for the usual names.
+        label: of a table of texts, the column of their classes; None where data are no such table.
         alleles: table of pseudo-sequences of HLA molecules; None takes the built-in one.
         match: which teacher layers the hidden and attention terms hold the student's layers
             against, as `layer_maps.parse` reads it; None takes the recipe's map.
@@ -69,6 +70,7 @@ class RunConfig:
     teacher: str
     data: str
     column: str | None
+    label: str | None
     alleles: str | None
     match: str | None
     weights: dict[str, float] | None
@@ -112,6 +114,15 @@ class RunConfig:
                 )
             if not (math.isfinite(weight) and weight >= 0):
                 raise UsageError(f"the weight of {name} is {weight}; expected 0 or more")
+        if self.label is not None and recipe.task != "text-classification":
+            raise UsageError(
+                f"--label is for a table of texts and their classes; {self.recipe} learns none"
+            )
+        if self.label is not None and self.alleles:
+            raise UsageError(
+                "--alleles is for pairs of peptide and HLA, --label (or --column) for texts and "
+                "their classes; give one of them"
+            )
         if self.match is not None:
             if not recipe.variant(self.variant).objective.looks_inside:
                 raise UsageError(
@@ -180,6 +191,7 @@ class RunConfig:
         teacher: str | None = None,
         data: str | None = None,
         column: str | None = None,
+        label: str | None = None,
         alleles: str | None = None,
         match: str | None = None,
         weights: dict[str, float] | None = None,
@@ -202,7 +214,8 @@ class RunConfig:
         """A recipe's own values, and those given instead of them.
 
         ``accumulate`` gives ``micro_batch`` in another way: in how many parts each process reads
-        its share of a step.
+        its share of a step. Of a classifier's recipe ``label`` is found in the header of the data,
+        where they are no pairs of peptide and HLA.
 
         Raises:
             UsageError: naming the first value that is out of range.
@@ -211,6 +224,8 @@ class RunConfig:
         own, chosen = recipe.scale(scale), recipe.variant(variant)
         steps = own.steps if steps is None else steps
         data = data or hub.pinned(own.data_source, own.data_revision)
+        if recipe.task == "text-classification" and label is None:
+            label = tables.label_column(data, column)
         batch_size = own.batch_size if batch_size is None else batch_size
         if accumulate is not None:
             if micro_batch is not None:
@@ -231,6 +246,7 @@ class RunConfig:
             teacher=teacher or hub.pinned(own.teacher_source, own.teacher_revision),
             data=data,
             column=column,
+            label=label,
             alleles=alleles,
             match=match,
             weights=dict(weights) if weights else None,

@@ -16,7 +16,8 @@ from torch import Tensor
 from workbench import inner, large_vocabulary, losses, metrics, models
 from workbench.corpora import Batch
 from workbench.devices import allocator, parts, precision, processes
-from workbench.errors import NonFiniteLoss
+from workbench.errors import NonFiniteLoss, WorkbenchError
+from workbench.foreign import heads
 from workbench.inner import Matcher
 from workbench.objective import Counts, LedgerEntry, Objective, TeacherSignal
 from workbench.teacher_cache import Teacher
@@ -154,6 +155,11 @@ class Distiller:
         self.backbone, self.head = models.split_head(student)
         self._learner: Callable | None = None
         if processes.wants_shards():
+            if isinstance(self.head, heads.Whole):
+                raise WorkbenchError(
+                    f"{type(student).__name__} does not read its answer from the first token, and "
+                    "is not trained in shards; start the processes without FSDP"
+                )
             from workbench.devices import shards
 
             self.student = shards.spare(student)
@@ -231,8 +237,9 @@ class Distiller:
             scored, labels = self.objective.rows(part)
             with torch.no_grad():
                 hidden, _ = self._read(part)
+                rows = self._rows(hidden, part, scored)
             measured = self.objective.measured(
-                hidden[scored.to(self.device)],
+                rows,
                 self.head,
                 labels.to(self.device),
                 self.teacher.signal(part, scored),
@@ -415,6 +422,11 @@ class Distiller:
                 return precision.full(hidden), precision.seen(seen)
             return precision.full(models.last_hidden(self.backbone, ids, real)), None
 
+    def _rows(self, hidden: Tensor, batch: Batch, scored: Tensor) -> Tensor:
+        """What the head is called with; see `heads.rows`."""
+        places = (scored, batch.input_ids, batch.real())
+        return heads.rows(self.head, hidden, *(t.to(self.device) for t in places))
+
     def _asked(self, batch: Batch, scored: Tensor) -> TeacherSignal | None:
         if self.teacher is None:
             return None
@@ -433,7 +445,7 @@ class Distiller:
         hidden, seen = self._read(batch)
         compares = self.teacher is not None and self.objective.compares_states
         signal = self._asked(batch, scored)
-        rows, labels = hidden[scored.to(self.device)], labels.to(self.device)
+        rows, labels = self._rows(hidden, batch, scored), labels.to(self.device)
         options = {
             "temperature": self.temperature,
             "counts": counts,

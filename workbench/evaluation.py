@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench import corpora, models, recipes, tasks
+from workbench import corpora, models, recipes, tasks, workshop
+from workbench.classifying import text_classifiers
 from workbench.config import RunConfig
+from workbench.errors import WorkbenchError
 from workbench.foreign import suitability
 from workbench.shared_baseline import SharedBaseline
 from workbench.tasks import Judged
@@ -36,7 +38,7 @@ def evaluate_run(
         "seed": config.seed,
         "temperature": config.temperature,
         "alpha": config.alpha,
-        **tasks.of(config.recipe).four_rows(config, judged),
+        **tasks.of_run(config).four_rows(config, judged),
     }
     if shared and brief:
         shared.keep_rows(results)
@@ -75,8 +77,9 @@ def evaluate_model(source: str, config: RunConfig) -> dict[str, Any]:
     """
     from workbench.teacher_cache import LiveTeacher
 
-    task = tasks.of(config.recipe)
-    if config.teacher != recipes.get(config.recipe).scale(config.scale).teacher_source:
+    task = tasks.of_run(config)
+    asked = config.teacher != recipes.get(config.recipe).scale(config.scale).teacher_source
+    if asked:
         # The built-in teacher is left out where it cannot be compared; one that was asked for not.
         suitability.check_same_vocabulary(
             *(suitability.examine(models.resolve_model(s), task.kind)
@@ -85,9 +88,12 @@ def evaluate_model(source: str, config: RunConfig) -> dict[str, Any]:
     student, tokenizer, place = task.load_model(source)
     teacher_model, teacher_tokenizer, _ = task.load_model(config.teacher)
     same = teacher_tokenizer.get_vocab() == tokenizer.get_vocab()
+    if config.label is not None:
+        same = same and _same_classes(student, teacher_model, asked=asked)
     corpus = task.load_corpus(config, tokenizer)
-    longest = recipes.get(config.recipe).scale(config.scale).student.positions
-    block = min(models.context(model, longest) for model in (student, teacher_model))
+    # Texts are as long as they are: a teacher that is left out sets no limit to them.
+    reading = (student, teacher_model) if same or config.label is None else (student,)
+    block = min(models.context(model, workshop.unlimited(config)) for model in reading)
     _, validation = task.rows(corpus, tokenizer, student, block)
     masker = task.masker(tokenizer, student, whole_words=config.whole_words)
     batches = task.held_out(
@@ -114,6 +120,21 @@ def evaluate_model(source: str, config: RunConfig) -> dict[str, Any]:
         "alpha": None,
         **task.four_rows(config, judged),
     }
+
+
+def _same_classes(student, teacher, *, asked: bool) -> bool:
+    """Whether two classifiers of texts mean the same by their answers.
+
+    Raises:
+        WorkbenchError: if they do not, and the teacher was asked for.
+    """
+    own, theirs = (text_classifiers.classes(m.config) for m in (student, teacher))
+    if own == theirs or not asked:
+        return own == theirs
+    raise WorkbenchError(
+        f"the classes of the model ({', '.join(own)}) are not those of its teacher "
+        f"({', '.join(theirs)}), so that their answers cannot be compared; leave --teacher away"
+    )
 
 
 def speed_ratio(results: dict[str, Any]) -> dict[str, float]:

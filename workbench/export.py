@@ -13,7 +13,6 @@ import torch
 from workbench import events, models, storage
 from workbench.cards import model_card
 from workbench.cards.publishing import push as push
-from workbench.classifying import classifiers
 from workbench.config import RunConfig
 from workbench.devices import machine
 from workbench.run_directory import RunDirectory
@@ -97,8 +96,8 @@ def _measured_on(device: torch.device) -> str:
 def _ready(model, tokenizer) -> Any:
     """Let `pipeline` do the right thing without being told; the tokenizer to save.
 
-    A pipeline would write up to 256 new tokens, beyond the positions of a small model, at a
-    temperature of 0.7, and call two classes LABEL_0 and LABEL_1.
+    A pipeline would write up to 256 new tokens, beyond the positions of a small model, and at a
+    temperature of 0.7.
     """
     # Not every architecture has a table of positions; where there is none, there is no end.
     positions = models.context(model, 0)
@@ -107,9 +106,6 @@ def _ready(model, tokenizer) -> Any:
         own.do_sample, own.temperature, own.top_k = True, 1.0, 0
         if positions:
             own.max_length = positions
-    if models.is_classifier(model) and model.config.num_labels == len(classifiers.CLASSES):
-        model.config.id2label = dict(enumerate(classifiers.CLASSES))
-        model.config.label2id = {name: i for i, name in enumerate(classifiers.CLASSES)}
     # The same tokenizer may serve a model with more positions.
     ready = copy.deepcopy(tokenizer)
     if positions:

@@ -503,33 +503,79 @@ def ignores_padding(model: PreTrainedModel) -> bool:
 def split_head(model: PreTrainedModel) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     """The model without its head, and the head: from hidden states ``[rows, width]`` to logits.
 
-    Rows can then be scored before the head is applied. A classifier's row is the hidden state
-    of the first token. Whether the two together say what the model says is tried on a few tokens.
+    Rows can then be scored before the head is applied; `heads.rows` picks them. A classifier's row
+    is the hidden state of the first token, or, where its head reads another or several, the whole
+    row (`heads.Whole`). Whether the two together say what the model says is tried on a few tokens.
 
     Raises:
-        WorkbenchError: if they do not, as with a classifier that reads its answer elsewhere.
+        WorkbenchError: if they do not.
     """
     backbone = model.base_model
     classifies = is_classifier(model)
     device = next(model.parameters()).device
     tokens = torch.arange(4, device=device)[None] % model.config.vocab_size
-    with torch.no_grad():
+    # Quietly: that a model is read in an unusual way is known.
+    with torch.no_grad(), quiet_transformers():
         whole = model(input_ids=tokens).logits
         hidden = backbone(input_ids=tokens).last_hidden_state
         for head in heads.candidates(model, first_token=classifies):
-            parts = head(hidden[:, 0] if classifies else hidden)
-            if parts.shape == whole.shape and torch.allclose(
-                whole.float(), parts.float(), rtol=1e-3, atol=1e-3
-            ):
+            if _says(head, hidden[:, 0] if classifies else hidden, whole, classifies):
                 return backbone, head
-    where = (
-        "reads its answer from another token than the first, or from several; expected a "
-        "classifier of whole sequences that reads its first token, as those made of BERT, ESM, "
-        "RoBERTa or ELECTRA do"
-        if classifies
-        else "makes its answers of more than its last hidden states; expected a head on top of them"
+        if classifies:
+            return backbone, _whole_head(model, device)
+    raise WorkbenchError(
+        f"{type(model).__name__} makes its answers of more than its last hidden states; expected a "
+        "head on top of them"
     )
-    raise WorkbenchError(f"{type(model).__name__} {where}")
+
+
+def _says(
+    head: Callable[[Tensor], Tensor], hidden: Tensor, expected: Tensor, classifies: bool
+) -> bool:
+    """Whether a head makes of hidden states what it should."""
+    try:
+        return _same(head(hidden), expected)
+    except Exception:
+        # A classifier that wants more than one token says so in its own way, and is asked anew.
+        if classifies:
+            return False
+        raise
+
+
+def _whole_head(model: PreTrainedModel, device: torch.device) -> heads.Whole:
+    """A head that reads whole rows, if padded ones get the answers that they get alone."""
+    pad = model.config.pad_token_id
+    if pad is None:
+        raise WorkbenchError(
+            f"{type(model).__name__} does not read its answer from the first token, and its "
+            "configuration names no padding (pad_token_id is null), without which rows of "
+            "different lengths cannot be read together; set it and save the model again"
+        )
+    names = [token for token in range(5) if token != pad][:4]
+    ids = torch.tensor([names, [*names[2:], pad, pad]], device=device)
+    real = torch.tensor([[True] * 4, [True, True, False, False]], device=device)
+    alone = torch.cat([model(input_ids=ids[:1]).logits, model(input_ids=ids[1:, :2]).logits])
+    reason = "padding changes its answer, or more than its last hidden states make it"
+    try:
+        head = heads.Whole(model)
+        # What a model holds at padding is not kept, and may not matter.
+        hidden = last_hidden(model.base_model, ids, real) * real[..., None]
+        if _same(head.read(hidden, ids, real), alone):
+            return head
+    except Exception as error:
+        # A family's own code, called in a way that it was not written for, raises what it likes.
+        reason = " ".join(str(error).split()) or type(error).__name__
+    raise WorkbenchError(
+        f"{type(model).__name__} cannot be taken apart into layers and a head ({reason}); expected "
+        "a classifier that answers from the last hidden states of its tokens, as those made of "
+        "BERT, ESM, RoBERTa, ModernBERT or Llama do"
+    )
+
+
+def _same(found: Tensor, expected: Tensor) -> bool:
+    return found.shape == expected.shape and torch.allclose(
+        found.float(), expected.float(), rtol=1e-3, atol=1e-3
+    )
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class Session:
         self.progress = progress
         self._on_metrics = on_metrics
         self._team = processes.join()
-        self._task = tasks.of(config.recipe)
+        self._task = tasks.of_run(config)
         self._headline = self._task.headline
         self._keeps = keeps
         self._brief = brief

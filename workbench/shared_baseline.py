@@ -84,7 +84,7 @@ class SharedBaseline:
         known = self._validations.get(str(self.step_number))
         if known is None:
             self._catch_up()
-            return tasks.of(self._config.recipe).validate(self._real, self._shop)
+            return tasks.of_run(self._config).validate(self._real, self._shop)
         return known
 
     def snapshot(self) -> Snapshot:
@@ -160,7 +160,7 @@ def _record(
     shop: Workshop, config: RunConfig, place: Path, should_stop: Callable[[], bool] | None
 ) -> None:
     """Train the baseline from its start to its end, write it down, and put it back."""
-    task = tasks.of(config.recipe)
+    task = tasks.of_run(config)
     baseline = shop.baseline
     start = baseline.snapshot()
     losses, tokens = [], []

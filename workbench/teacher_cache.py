@@ -29,6 +29,7 @@ from torch import Tensor
 
 from workbench import inner, models, storage
 from workbench.corpora import Batch
+from workbench.foreign import heads
 from workbench.inner import Looks
 from workbench.objective import TeacherSignal
 from workbench.storage import cache_directory as cache_directory
@@ -347,5 +348,17 @@ def _digest(states: Tensor) -> str:
 def _signal(
     states: Tensor, batch: Batch, scored: Tensor, head: Callable[[Tensor], Tensor] | None
 ) -> TeacherSignal:
-    rows = states[scored[batch.real()].to(states.device)]
+    real = batch.real()
+    if isinstance(head, heads.Whole):
+        with torch.no_grad():
+            return TeacherSignal(_answers_of_rows(states, batch, real, head), None, states)
+    rows = states[scored[real].to(states.device)]
     return TeacherSignal(rows, head, None if head is None else states)
+
+
+def _answers_of_rows(states: Tensor, batch: Batch, real: Tensor, head: heads.Whole) -> Tensor:
+    """Logits of whole rows, ``[batch, classes]``, whose states are put back in their places."""
+    places = real.to(states.device)
+    hidden = states.new_zeros((*places.shape, states.shape[-1]))
+    hidden[places] = states
+    return head.read(hidden, batch.input_ids.to(states.device), places)

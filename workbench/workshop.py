@@ -24,6 +24,9 @@ from workbench.teacher_cache import LiveTeacher, Teacher, kept_or_live
 if TYPE_CHECKING:
     from workbench.shared_baseline import SharedBaseline
 
+#: Longest row of texts to be classified where a model's architecture sets no limit, tokens.
+UNSAID_LENGTH = 512
+
 
 @dataclass
 class Workshop:
@@ -32,7 +35,7 @@ class Workshop:
     Attributes:
         teacher_model: frozen.
         tokenizer: the teacher's, and so the students'.
-        corpus: sequences, or pairs of peptide and allele.
+        corpus: sequences, pairs of peptide and allele, or texts with classes.
         train: rows, and ``train_batches`` made of them.
         validation: rows, and ``validation_batches`` made of them.
         teacher: what the teacher says about the training batches.
@@ -83,7 +86,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
     accelerator = processes.accelerator()
     team.before_my_turn()
     progress.stage("loading the teacher and the data")
-    task = tasks.of(config.recipe)
+    task = tasks.of_run(config)
     teacher_model, tokenizer, _ = task.load_model(config.teacher)
     corpus = task.load_corpus(config, tokenizer)
     for note in corpus.notes:
@@ -208,6 +211,12 @@ def row_length(config: RunConfig, positions: int) -> int:
     return config.length
 
 
+def unlimited(config: RunConfig) -> int:
+    """Longest row, tokens, for a model whose architecture sets no limit."""
+    own = recipes.get(config.recipe).scale(config.scale).student.positions
+    return own if config.label is None else max(own, UNSAID_LENGTH)
+
+
 def objective_of(config: RunConfig) -> Objective:
     """The recipe's objective, with the layers and weights that a configuration asks for."""
     objective = recipes.get(config.recipe).variant(config.variant).objective
@@ -245,7 +254,7 @@ def student_shape(
             layers=len(layer_map),
             heads=getattr(own, "num_attention_heads", 1),
             width=own.hidden_size,
-            positions=models.context(teacher_model, shape.positions),
+            positions=models.context(teacher_model, unlimited(config)),
             vocabulary=own.vocab_size,
         )
     shape = student_size.resize(shape, config.size)
@@ -253,9 +262,11 @@ def student_shape(
     heads = getattr(teacher_model.config, "num_attention_heads", shape.heads)
     if objective.attention is not None and shape.width % heads == 0:
         shape = replace(shape, heads=heads)  # compared head by head
-    context = models.context(teacher_model, shape.positions)
+    context = models.context(teacher_model, unlimited(config))
+    # A recipe's student has room for a pair of peptide and HLA; texts are as long as they are.
+    longest = shape.positions if config.label is None else context
     return replace(
         shape,
         vocabulary=max(tokens, teacher_model.config.vocab_size),
-        positions=min(shape.positions, context),
+        positions=min(longest, context),
     )

@@ -10,6 +10,7 @@ from torch import nn
 from workbench import corpora, export, models
 from workbench.classifying import classifiers
 from workbench.errors import WorkbenchError
+from workbench.foreign import heads
 from workbench.recipes import Shape
 from workbench.worlds.proteins import AMINO_ACIDS
 
@@ -185,13 +186,16 @@ def _ids(tokenizer, text: str):
     return np.array(tokenizer(text)["input_ids"], dtype=np.int64)
 
 
-def test_a_classifier_that_reads_another_token_is_refused_in_one_line():
+def test_a_classifier_that_reads_another_token_needs_one_for_padding():
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
     config = GPT2Config(vocab_size=25, n_embd=16, n_layer=1, n_head=2, pad_token_id=0)
     model = GPT2ForSequenceClassification(config).eval()
+    assert type(models.split_head(model)[1]) is heads.Whole
+    model.config.pad_token_id = None
     message = refused(models.split_head, model)
-    assert "GPT2ForSequenceClassification reads its answer from another token" in message
+    assert "does not read its answer from the first token" in message
+    assert "pad_token_id is null" in message
 
 
 # ---------------------------------------------------------------------- saved and used elsewhere

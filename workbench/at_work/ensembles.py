@@ -25,6 +25,7 @@ from workbench.classifying import classification
 from workbench.config import RunConfig
 from workbench.corpora import Batch
 from workbench.errors import UsageError, WorkbenchError
+from workbench.foreign import heads
 from workbench.hidden_words import masked_words
 from workbench.metrics import EVALUATION_NUMBERS, Tally
 from workbench.objective import Objective, Scored
@@ -91,6 +92,11 @@ def compare(
     if rounds < 1 or not batches or min(batches) < 1:
         raise UsageError(f"rounds is {rounds}, batches {list(batches)}; expected 1 or more")
     config = RunConfig.from_recipe(recipe, **options)
+    if config.label is not None:
+        raise UsageError(
+            f"{config.data} is a table of texts and their classes; students are averaged on pairs "
+            "of peptide and HLA, on sequences and on sentences"
+        )
     task = tasks.of(recipe)
     teacher, tokenizer, _ = task.load_model(config.teacher)
     members = [_member(task, source, tokenizer) for source in students]
@@ -286,7 +292,8 @@ def _hidden(
     for backbone, head in members:
         device = next(backbone.parameters()).device
         ids, real = batch.input_ids.to(device), batch.real().to(device)
-        yield head, models.last_hidden(backbone, ids, real)[scored.to(device)]
+        hidden = models.last_hidden(backbone, ids, real)
+        yield head, heads.rows(head, hidden, scored.to(device), ids, real)
 
 
 def _member(task, source: str | Path, tokenizer):

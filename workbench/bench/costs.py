@@ -111,7 +111,7 @@ def _train(
 
 def _rows(config: RunConfig, shop) -> dict[str, dict[str, Any]]:
     """Quality of all four, without their speed."""
-    return tasks.of(config.recipe).four_rows(config, evaluation.judged_by(shop, brief=True))
+    return tasks.of_run(config).four_rows(config, evaluation.judged_by(shop, brief=True))
 
 
 def _cost(model, rows) -> dict[str, float]:

@@ -38,6 +38,8 @@ _HELD_OUT = {
     "fill-mask": "one line in ten, chosen by a hash of its letters (of fewer than ten lines the "
     "last tenth of their rows)",
 }
+#: Of a table of texts and their classes, instead of the task's above and below.
+_TEXTS_HELD_OUT = "one text in ten, chosen by a hash of its letters"
 _WHAT = {
     "text-generation": "A protein language model",
     "text-classification": "A classifier of peptide–HLA pairs",
@@ -51,7 +53,8 @@ _METRICS = {
 #: What `workbench distill` has flags for, and the fields of the configuration they set.
 _FLAGS = {
     "temperature": "--temperature", "alpha": "--alpha", "steps": "--steps", "seed": "--seed",
-    "teacher": "--teacher", "data": "--data", "column": "--column", "alleles": "--alleles",
+    "teacher": "--teacher", "data": "--data", "column": "--column", "label": "--label",
+    "alleles": "--alleles",
     "init": "--init", "size": "--size", "match": "--match", "batch_size": "--batch-size",
     "learning_rate": "--learning-rate", "length": "--length", "warmup": "--warmup",
     "weight_decay": "--weight-decay", "micro_batch": "--micro-batch", "precision": "--precision",
@@ -93,7 +96,7 @@ def text(made: Made) -> str:
     config = made.config
     recipe = recipes.get(config.recipe)
     title = f"{recipe.name}, student of {plain(named(config.teacher))}"
-    task = tasks.of(config.recipe)
+    task = tasks.of_run(config)
     longest = f" The longest input is {made.positions:,} tokens." if made.positions else ""
     scale = "classroom" if config.scale == "classroom" else "published"
     parts = [
@@ -103,8 +106,8 @@ def text(made: Made) -> str:
         f"from a teacher with {made.results['teacher']['parameters']:,} after the recipe of "
         f"{recipe.title}, at {scale} scale. It is not that model.",
         "## Use",
-        card_usage.words(task.name, made.tokenizer) + longest,
-        fenced(card_usage.code(task.name, made.tokenizer), "python"),
+        card_usage.words(task.name, made.tokenizer, _classes(made)) + longest,
+        fenced(card_usage.code(task.name, made.tokenizer, texts=bool(_classes(made))), "python"),
         "It needs transformers and torch, nothing else.",
         "## Recipe",
         _recipe(made),
@@ -123,6 +126,18 @@ def text(made: Made) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _classes(made: Made) -> list[str]:
+    """Of a classifier of texts, its classes; none of other models."""
+    return made.results.get("classes") or []
+
+
+def _what(made: Made) -> str:
+    count = len(_classes(made))
+    if count:
+        return f"A classifier of texts into {count} classes"
+    return _WHAT[tasks.of_run(made.config).name]
+
+
 def named(source: str) -> str:
     """A world, a built-in model or an id on the hub as it is; of a path the last name alone."""
     return source if _is_hub_id(source) else Path(source).name or Path(source).resolve().name
@@ -138,7 +153,7 @@ def metadata(made: Made) -> ModelCardData:
     from huggingface_hub import EvalResult, ModelCardData
 
     config = made.config
-    task = tasks.of(config.recipe)
+    task = tasks.of_run(config)
     student = made.results["student"]
     known = {key: kind for key, kind in _METRICS.items() if student.get(key) is not None}
     data = named(config.data)
@@ -230,6 +245,8 @@ def _data(made: Made, task: str) -> str:
     held = (
         "drawn from the same world by another seed, the same for every run"
         if world
+        else _TEXTS_HELD_OUT
+        if config.label
         else _HELD_OUT["text-generation" if _fills_residues(made) else task]
     )
     return (
@@ -328,6 +345,9 @@ def command(config: RunConfig) -> str:
         data=config.data,
     )  # fmt: skip
     always = ("temperature", "alpha", "steps", "seed")
+    if config.label is not None:
+        # What is found in the header of the data is said, so that it need not be found.
+        always += ("label",)
     given: dict[str, Any] = {
         name: getattr(config, name)
         for name in _FLAGS

@@ -14,6 +14,7 @@ from workbench.classifying import classification, pairs
 from workbench.classifying.classification import Scores
 from workbench.classifying.pairs import PairCorpus
 from workbench.corpora import Batch
+from workbench.foreign import heads
 from workbench.teacher_cache import Teacher
 from workbench.worlds import peptides
 from workbench.worlds.peptides import Record
@@ -98,9 +99,10 @@ def class_logits(model, batches: Sequence[Batch]) -> torch.Tensor:
     device = next(model.parameters()).device
     found = torch.empty((sum(len(b.lengths) for b in batches), models.answers(model)))
     for batch in batches:
-        real = batch.real().to(device)
-        hidden = models.last_hidden(backbone, batch.input_ids.to(device), real)
-        found[batch.members] = head(hidden[:, 0]).float().cpu()
+        ids, real = batch.input_ids.to(device), batch.real().to(device)
+        hidden = models.last_hidden(backbone, ids, real)
+        first = torch.arange(ids.shape[1], device=device).expand_as(ids) == 0
+        found[batch.members] = head(heads.rows(head, hidden, first, ids, real)).float().cpu()
     return found.double()
 
 

@@ -394,13 +394,13 @@ def _weighted(
         "accuracy": (hits + rejections) / total,
         "f1": np.where(positive > 0, 2 * hits / np.maximum(called + positive, 1), np.nan),
         "matthews": np.where(both, matthews, np.nan),
-        "auc": np.where(both, _weighted_auc(truth, given, weights), np.nan),
+        "auc": np.where(both, weighted_auc(truth, given, weights), np.nan),
         "negative_log_likelihood": weights @ _losses(truth, given) / total,
         "calibration_error": np.abs(weights @ gaps).sum(axis=1) / total,
     }
 
 
-def _weighted_auc(truth: np.ndarray, given: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def weighted_auc(truth: np.ndarray, given: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """P(positive above negative) + ½·P(equal) under each row of weights; ``given`` ascends."""
     starts = np.flatnonzero(np.append(True, np.diff(given) > 0))
     positive = np.add.reduceat(weights * truth, starts, axis=1)

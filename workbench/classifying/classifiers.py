@@ -6,6 +6,7 @@ residue, between ``[CLS]`` and ``[SEP]``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +26,20 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 EXPANSION = 4
 
 
-def config(shape: Shape, *, activation: str = "gelu", initial_spread: float = 0.02):
-    """A BERT configuration of that shape with two classes and without dropout.
+def config(
+    shape: Shape,
+    *,
+    activation: str = "gelu",
+    initial_spread: float = 0.02,
+    classes: Sequence[str] = CLASSES,
+):
+    """A BERT configuration of that shape without dropout.
 
     Args:
         shape: layers, heads, width, positions, vocabulary.
         activation: as transformers names it.
         initial_spread: standard deviation of fresh weights.
+        classes: their names, in order.
     """
     from transformers import BertConfig
 
@@ -47,12 +55,26 @@ def config(shape: Shape, *, activation: str = "gelu", initial_spread: float = 0.
         attention_probs_dropout_prob=0.0,
         type_vocab_size=1,
         initializer_range=initial_spread,
-        id2label=dict(enumerate(CLASSES)),
-        label2id={name: i for i, name in enumerate(CLASSES)},
+        **named(classes),
     )
 
 
-def build(shape: Shape, *, activation: str, seed: int, initial_spread: float = 0.02):
+def named(classes: Sequence[str] = CLASSES) -> dict[str, dict]:
+    """What a configuration says of its classes: ``id2label`` and ``label2id``."""
+    return {
+        "id2label": dict(enumerate(classes)),
+        "label2id": {name: i for i, name in enumerate(classes)},
+    }
+
+
+def build(
+    shape: Shape,
+    *,
+    activation: str,
+    seed: int,
+    initial_spread: float = 0.02,
+    classes: Sequence[str] = CLASSES,
+):
     """A freshly initialised classifier; the same seed gives the same weights.
 
     The process-wide random state is left as it was.
@@ -62,7 +84,7 @@ def build(shape: Shape, *, activation: str, seed: int, initial_spread: float = 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BertForSequenceClassification(
-            config(shape, activation=activation, initial_spread=initial_spread)
+            config(shape, activation=activation, initial_spread=initial_spread, classes=classes)
         )
     return model.eval()
 
@@ -95,6 +117,7 @@ def load(source: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
     check_answers(facts.config, facts.tokenizer, str(source))
     model, tokenizer = models.load_pretrained(place, models.CLASSIFIER)
     check_fit(model, tokenizer, str(source))
+    _name_classes(model)
     model.eval().requires_grad_(False)
     return model, tokenizer, str(place)
 
@@ -117,9 +140,14 @@ def load_base(source: str | Path, *, seed: int) -> tuple[PreTrainedModel, PreTra
         torch.manual_seed(seed)
         model, tokenizer = models.load_pretrained(place, models.ENCODER)
     check_fit(model, tokenizer, str(source))
-    model.config.id2label = dict(enumerate(CLASSES))
-    model.config.label2id = {name: i for i, name in enumerate(CLASSES)}
+    _name_classes(model)
     return model, tokenizer
+
+
+def _name_classes(model) -> None:
+    """Call the two classes by their names, which a model of elsewhere calls LABEL_0 and LABEL_1."""
+    for key, names in named().items():
+        setattr(model.config, key, names)
 
 
 def check_fit(model, tokenizer, source: str) -> None:

@@ -8,7 +8,6 @@ every row that cannot be used is counted, by reason, with the lines it stands in
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.classifying.classifiers import write
-from workbench.corpora import Rows, check_text
+from workbench.corpora import Rows
 from workbench.errors import WorkbenchError
+from workbench.records import tables
 from workbench.worlds import peptides
 from workbench.worlds.peptides import Record
 from workbench.worlds.proteins import AMINO_ACIDS
@@ -284,45 +284,15 @@ def _name(lines: list[int]) -> str:
     return f"line{'s' if len(lines) > 1 else ''} {named}{more}"
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+def _read(path: Path, columns: tuple[str, ...]) -> list[tables.Row]:
     """Line number and cells of every row of a table."""
-    wanted = ", ".join(columns)
     if not path.exists():
         raise WorkbenchError(
-            f"there is no file {path}; expected a CSV or TSV file with the columns {wanted}"
-            + (f", or {PEPTIDE_WORLD}" if columns == COLUMNS else "")
+            f"there is no file {path}; expected a CSV or TSV file with the columns "
+            f"{', '.join(columns)}" + (f", or {PEPTIDE_WORLD}" if columns == COLUMNS else "")
         )
     if path.is_dir():
         raise WorkbenchError(f"{path} is a directory; expected a CSV or TSV file")
-    check_text(path)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        # Strictly: a quote that is never closed would swallow all rows after it.
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        reader = csv.reader(file, delimiter=separator, strict=True)
-        try:
-            return _rows(reader, path, columns)
-        except csv.Error as error:
-            raise WorkbenchError(
-                f"{path}, up to line {reader.line_num}: {error}; expected every quote to be closed "
-                "in its cell"
-            ) from error
-
-
-def _rows(reader, path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    wanted = ", ".join(columns)
-    filled = (cells for cells in reader if any(cell.strip() for cell in cells))
-    header = [name.strip().lower() for name in next(filled, [])]
-    if not any(header):
-        raise WorkbenchError(f"{path} is empty; expected the columns {wanted}")
-    lacking = [name for name in columns if name not in header]
-    if lacking:
-        raise WorkbenchError(
-            f"{path} has no column {' and no column '.join(lacking)} (it has "
-            f"{', '.join(header)}); expected {wanted}"
-        )
-    places = {name: header.index(name) for name in columns}
-    rows = []
-    for cells in filled:
-        row = {n: cells[i].strip() if i < len(cells) else "" for n, i in places.items()}
-        rows.append((reader.line_num, row))
-    return rows
+    if path.suffix.lower() == ".parquet":
+        raise WorkbenchError(f"{path} is a Parquet file; expected a CSV or TSV file")
+    return tables.read(path, columns)

@@ -18,7 +18,7 @@ EXPLAINED = {
 
 def table(results: dict[str, Any]) -> str:
     """The four rows of ``results.json`` as aligned text."""
-    task = tasks.of(results["recipe"])
+    task = tasks.of_results(results)
     columns = task.columns()
     lines = [["", *(title for _, title, _ in columns)]]
     lines += [[name, *_cells(results[name], task)] for name in ROW_NAMES]
@@ -49,7 +49,7 @@ class FourRows:
         return summary(self.results)
 
     def _repr_html_(self) -> str:
-        task = tasks.of(self.results["recipe"])
+        task = tasks.of_results(self.results)
         head = "".join(f"<th scope='col'>{escape(title)}</th>" for _, title, _ in task.columns())
         rows = "".join(
             f"<tr><th scope='row' style='text-align:left'>{escape(EXPLAINED[name])}</th>"
@@ -81,7 +81,7 @@ def _cell(value: float | None, interval: list[float] | None, form: str) -> str:
 
 
 def _sentences(results: dict[str, Any]) -> list[str]:
-    sentences = tasks.of(results["recipe"]).sentences(results)
+    sentences = tasks.of_results(results).sentences(results)
     if results["teacher"]["latency_ms"]:
         sentences.append(f"Against its teacher the student has {speed_words(results)}.")
     if results["steps"] is not None:

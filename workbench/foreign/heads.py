@@ -4,6 +4,9 @@ A model of ``transformers`` is a backbone and a head. Some heads are one matrix;
 and norms of their own, scale or cap their logits, or pick a token, and each family calls the parts
 by other names. `Above` needs no names: it is the model itself, its backbone exchanged for one that
 hands on what it is given.
+
+Most heads answer from one hidden state at a time. A classifier that reads its last token, or the
+mean of all, needs the row whole: `Whole` does that, and `rows` asks either kind.
 """
 
 from __future__ import annotations
@@ -67,6 +70,84 @@ class Above:
             return self._model(inputs_embeds=rows[:, None]).logits
         flat = rows.reshape(1, -1, rows.shape[-1])
         return self._model(inputs_embeds=flat).logits.reshape(*rows.shape[:-1], -1)
+
+
+class Whole:
+    """A classifier's own head as a function of whole rows of hidden states.
+
+    It answers in `read`. Called like other heads, on what `rows` found, it has nothing left to do.
+    Weights are the model's, as with `Above`.
+
+    Args:
+        model: whose head it is.
+
+    Raises:
+        ValueError: if its backbone is not one of its parts.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        names = [n for n, child in model.named_children() if child is model.base_model]
+        if not names:
+            raise ValueError(f"{type(model).__name__} has no backbone apart from its head")
+        self._model, self._name = model, names[0]
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """The logits ``[rows, classes]`` as they are."""
+        return rows
+
+    def read(self, hidden: Tensor, input_ids: Tensor, real: Tensor) -> Tensor:
+        """Logits ``[batch, classes]``.
+
+        Args:
+            hidden: ``[batch, length, width]``, last hidden states.
+            input_ids: ``[batch, length]``, by which some heads find the last token.
+            real: ``[batch, length]``, True where a token is not padding.
+        """
+        model = copy.copy(self._model)
+        model._modules = dict(self._model._modules)
+        model._modules[self._name] = _Given(self._model.base_model, hidden)
+        return model(input_ids=input_ids, attention_mask=real.long()).logits
+
+
+def rows(
+    head: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    scored: Tensor,
+    input_ids: Tensor,
+    real: Tensor,
+) -> Tensor:
+    """What a head is called with: the scored hidden states, or the answers to whole rows.
+
+    Args:
+        head: of `models.split_head`.
+        hidden: ``[batch, length, width]``, last hidden states.
+        scored: ``[batch, length]``, True where a position counts; of a classifier once a row.
+        input_ids: ``[batch, length]``.
+        real: ``[batch, length]``, True where a token is not padding.
+
+    Returns:
+        ``[scored, width]``, or of a `Whole` head ``[batch, classes]``.
+    """
+    return head.read(hidden, input_ids, real) if isinstance(head, Whole) else hidden[scored]
+
+
+class _Given(nn.Module):
+    """In the place of a backbone: hidden states that are there already, and what it pools."""
+
+    def __init__(self, backbone: nn.Module, hidden: Tensor) -> None:
+        super().__init__()
+        self.config = getattr(backbone, "config", None)
+        # Kept out of reach of `Module`, which would make parts of it.
+        self.__dict__["backbone"], self.__dict__["hidden"] = backbone, hidden
+
+    def forward(self, *_: object, **__: object):
+        from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
+
+        pooler = getattr(self.backbone, "pooler", None)
+        return BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=self.hidden,
+            pooler_output=None if pooler is None else pooler(self.hidden),
+        )
 
 
 class _HandOn(nn.Module):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench import inner, layer_maps, models
-from workbench.classifying import classifiers
-from workbench.errors import WorkbenchError
+from workbench.classifying import classifiers, labelled_texts, text_classifiers
+from workbench.errors import UsageError, WorkbenchError
 from workbench.hidden_words import masked_lm
 from workbench.records import hub
 
@@ -106,18 +106,23 @@ def check_run(config: RunConfig) -> None:
         config: of the run. A built-in teacher suits by construction, and is not looked at.
 
     Raises:
-        UsageError: if a layer map asks for layers that the teacher has not.
+        UsageError: if a layer map asks for layers that the teacher has not, or texts and classes
+            come with the built-in teacher.
         WorkbenchError: if the teacher is not of the recipe's task, or widths, heads or layers
             cannot be copied or compared as the recipe asks.
     """
     from workbench import recipes, tasks, workshop
 
-    task, recipe = tasks.of(config.recipe), recipes.get(config.recipe)
+    task, recipe = tasks.of_run(config), recipes.get(config.recipe)
     place = models.resolve_model(config.teacher)
-    if isinstance(place, Path) and place.parent == models.BUILT_IN_TEACHERS:
+    built_in = isinstance(place, Path) and place.parent == models.BUILT_IN_TEACHERS
+    check_own_teacher(config, built_in=built_in)
+    if built_in:
         return
     facts = examine(place, task.kind)
-    if task.kind is models.CLASSIFIER:
+    if config.label is not None:
+        check_texts(config, facts)
+    elif task.kind is models.CLASSIFIER:
         classifiers.check_answers(facts.config, facts.tokenizer, facts.source)
     layer_map = layer_maps.parse(config.start, facts.config.num_hidden_layers)
     with torch.device("meta"):
@@ -135,6 +140,36 @@ def check_run(config: RunConfig) -> None:
         objective.check_widths(shape.width, teacher.config.hidden_size)
         if objective.looks_inside:
             inner.Matcher(objective, student.config, teacher.config)
+
+
+def check_texts(config: RunConfig, facts: Facts) -> None:
+    """Refuse a table of texts and a teacher that do not fit each other; no weights are read.
+
+    Args:
+        config: of the run, with a label.
+        facts: of its teacher.
+
+    Raises:
+        UsageError: if what is given is no table.
+        WorkbenchError: if the table cannot be learned from, or the teacher cannot classify texts,
+            cannot be taken apart, or does not know a class of the table.
+    """
+    from workbench import tasks
+
+    corpus = tasks.of_run(config).load_corpus(config)
+    text_classifiers.check(facts.config, facts.tokenizer, facts.source)
+    names = text_classifiers.classes(facts.config)
+    labelled_texts.class_numbers([*corpus.train, *corpus.validation], names, corpus.source)
+    text_classifiers.check_parts(facts.config, facts.source)
+
+
+def check_own_teacher(config: RunConfig, *, built_in: bool) -> None:
+    """Raise UsageError if texts are to be learned from a teacher of the course."""
+    if config.label is not None and built_in:
+        raise UsageError(
+            f"the built-in teacher {config.teacher} knows peptides and HLA only; give a "
+            f"classifier that knows the classes of {config.data} with --teacher DIR"
+        )
 
 
 def _empty(facts: Facts, kind: Kind):

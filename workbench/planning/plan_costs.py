@@ -244,7 +244,7 @@ def disk(sketch: Sketch, run: Path) -> dict[str, Any]:
     )
     saved = arithmetic.model_bytes(student) + tokenizer + CARD
     lines = 1 + sketch.config.steps // sketch.config.log_every
-    rest = FIGURES[tasks.of(sketch.config.recipe).name] + LINE_BYTES * lines
+    rest = FIGURES[tasks.of_run(sketch.config).name] + LINE_BYTES * lines
     download = 4 * sketch.teacher.parameters if not sketch.teacher_place.here else 0
     cache = cache_directory()
     return {

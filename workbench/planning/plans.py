@@ -17,6 +17,7 @@ from workbench.config import RunConfig
 from workbench.devices import processes
 from workbench.errors import WorkbenchError
 from workbench.foreign import suitability
+from workbench.foreign.suitability import Facts
 from workbench.objective import Objective
 from workbench.planning import arithmetic, places, plan_costs, rates, reading, sketches
 from workbench.planning.arithmetic import Footing, Looks
@@ -85,7 +86,7 @@ def plan(recipe: str, run: str | Path | None = None, **options: Any) -> dict[str
 
 
 def _sketch(config: RunConfig) -> Sketch:
-    recipe, task = recipes.get(config.recipe), tasks.of(config.recipe)
+    recipe, task = recipes.get(config.recipe), tasks.of_run(config)
     scale = recipe.scale(config.scale)
     teacher_place = places.of_model(config.teacher)
     data_place = places.of_data(config.data)
@@ -100,8 +101,11 @@ def _sketch(config: RunConfig) -> Sketch:
             "give a directory"
         )
     tokenizer = _tokenizer(teacher_place)
-    if tokenizer is not None:
+    suitability.check_own_teacher(config, built_in=teacher_place.where == "built in")
+    if tokenizer is not None and config.label is None:
         suitability.check_tokenizer(teacher.config, tokenizer, task.kind, str(teacher_place.path))
+    elif tokenizer is not None:
+        suitability.check_texts(config, Facts(config.teacher, teacher.config, tokenizer))
     tokens = teacher.config.vocab_size if tokenizer is None else len(tokenizer)
     layer_map = layer_maps.parse(config.start, teacher.config.num_hidden_layers)
     shape = workshop.student_shape(config, teacher, tokens, layer_map)

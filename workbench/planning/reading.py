@@ -73,7 +73,7 @@ def look(config: RunConfig, place: Place, teacher, tokenizer, positions: int) ->
     if tokenizer is None or place.where in ("hub", "hub cache"):
         lacking = "the tokenizer is not here" if tokenizer is None else "the data are not read"
         return _unread(config, place, positions, scores, lacking)
-    task = tasks.of(config.recipe)
+    task = tasks.of_run(config)
     with _beginning(config, place) as (small, share):
         corpus = task.load_corpus(small, tokenizer)
         train, held_out = task.rows(corpus, tokenizer, teacher, positions)
@@ -149,6 +149,10 @@ def _first_lines(path: Path, small: Path) -> float:
     marks = (b"\n>", b"\n") if beginning.lstrip(b"\xef\xbb\xbf").startswith(b">") else (b"\n",)
     ends = [place for mark in marks if (place := beginning.rfind(mark)) > 0]
     kept = beginning[: ends[0] + 1] if ends else beginning
+    if path.suffix.lower() in (".csv", ".tsv"):
+        # A text may go over several lines, between quotes.
+        while kept.count(b'"') % 2 and (end := kept.rfind(b"\n", 0, -1)) > 0:
+            kept = kept[: end + 1]
     small.write_bytes(kept)
     return os.path.getsize(path) / read * len(beginning) / len(kept)
 
@@ -181,7 +185,7 @@ def _scored(sequences: float, tokens: float, scores: str) -> float:
 
 def _unread(config: RunConfig, place: Place, positions: int, scores: str, lacking: str) -> Reading:
     """An upper bound, where data or tokenizer are not here."""
-    if scores == "example":
+    if scores == "example" and config.label is None:
         # However much a classifier takes: [CLS], the groove's residues, a peptide, [SEP].
         positions = min(positions, pairs.PSEUDO_LENGTH + pairs.LONGEST + 2)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from workbench import layer_maps, models, recipes, tasks, workshop
-from workbench.classifying import classifiers
+from workbench.classifying import classifiers, text_classifiers
 from workbench.config import RunConfig
 from workbench.errors import WorkbenchError, first_line
 from workbench.hidden_words import masked_lm
@@ -34,10 +34,10 @@ BUILDERS = {
 _WRITTEN_OUT = {"gelu_new", "gelu_fast", "quick_gelu", "gelu_accurate"}
 
 
-def of_shape(task: str, shape: Shape, activation: str) -> PreTrainedModel:
-    """A model of a recipe's task and shape."""
+def of_shape(task: str, shape: Shape, activation: str, **options: Any) -> PreTrainedModel:
+    """A model of a recipe's task and shape; of a classifier of texts ``classes`` are its names."""
     with torch.device("meta"):
-        return BUILDERS[task](shape, activation=activation, seed=0)
+        return BUILDERS[task](shape, activation=activation, seed=0, **options)
 
 
 def of_directory(path: Path, kind: models.Kind) -> PreTrainedModel:
@@ -83,7 +83,10 @@ def student(config: RunConfig, teacher: PreTrainedModel, tokens: int) -> PreTrai
         with torch.device("meta"):
             return models.build_like(teacher, shape.layers, seed=0, layer_map=layer_map)
     activation = recipes.get(config.recipe).scale(config.scale).activation
-    return of_shape(tasks.of(config.recipe).name, shape, activation)
+    classes = {}
+    if config.label is not None:
+        classes = {"classes": text_classifiers.classes(teacher.config)}
+    return of_shape(tasks.of_run(config).name, shape, activation, **classes)
 
 
 def size_of(model: PreTrainedModel) -> Size:
@@ -108,8 +111,9 @@ def size_of(model: PreTrainedModel) -> Size:
 def _above(model: PreTrainedModel) -> list[torch.nn.Module]:
     """What a scored row passes through above the layers."""
     if models.is_classifier(model):
-        found = [getattr(model.base_model, "pooler", None), getattr(model, "classifier", None)]
-        return [part for part in found if part is not None]
+        pooler = getattr(model.base_model, "pooler", None)
+        above = [child for child in model.children() if child is not model.base_model]
+        return above if pooler is None else [pooler, *above]
     if models.is_masked(model):
         return [child for child in model.children() if child is not model.base_model]
     return [model.get_output_embeddings()]

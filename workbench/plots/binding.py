@@ -95,7 +95,7 @@ def groups_figure(results: dict[str, Any], metric: str = "auc") -> Figure:
         values = np.array([value for _, value, _ in points])
         ends = np.array([[v - ci[0], ci[1] - v] for _, v, ci in points]).T
         axes.errorbar(
-            [x for x, *_ in points], values, yerr=np.maximum(ends, 0), fmt=_MARKS[name],
+            [x for x, *_ in points], values, yerr=np.maximum(ends, 0), fmt=MARKS[name],
             color=COLOURS[name], markersize=8, capsize=4, linewidth=1.6, label=LABELS[name],
         )  # fmt: skip
     blind = results.get("without_hla")
@@ -128,7 +128,7 @@ def alleles_figure(results: dict[str, Any], metric: str = "auc") -> Figure:
         alleles = results[name]["alleles"]
         values = [alleles[a][metric] if a in alleles else None for a in names]
         axes.scatter(
-            [np.nan if v is None else v for v in values], range(len(names)), marker=_MARKS[name],
+            [np.nan if v is None else v for v in values], range(len(names)), marker=MARKS[name],
             color=COLOURS[name], s=40, label=LABELS[name],
             facecolors="none" if name == "oracle" else COLOURS[name],
         )  # fmt: skip
@@ -146,8 +146,18 @@ def alleles_figure(results: dict[str, Any], metric: str = "auc") -> Figure:
     return figure
 
 
-def reliability_figure(results: dict[str, Any]) -> Figure:
-    """How often what was called p likely was so; on the diagonal a forecast is honest."""
+def reliability_figure(
+    results: dict[str, Any],
+    said: str = "probability of binding",
+    found: str = "share of binders",
+) -> Figure:
+    """How often what was called p likely was so; on the diagonal a forecast is honest.
+
+    Args:
+        results: of results.json.
+        said: what was forecast, in words.
+        found: what came true, in words.
+    """
     figure, axes = new_figure(5.6, 5.0)
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=1)
     for name in ROWS:
@@ -157,13 +167,13 @@ def reliability_figure(results: dict[str, Any]) -> Figure:
         kept = [i for i, n in enumerate(bins["counts"]) if n]
         axes.plot(
             [bins["predicted"][i] for i in kept], [bins["observed"][i] for i in kept],
-            color=COLOURS[name], linestyle=STYLES[name], marker=_MARKS[name], markersize=6,
+            color=COLOURS[name], linestyle=STYLES[name], marker=MARKS[name], markersize=6,
             linewidth=1.8, label=f"{LABELS[name]}: {results[name]['calibration_error']:.3f}",
         )  # fmt: skip
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.set_xlabel("said: probability of binding")
-    axes.set_ylabel("found: share of binders")
+    axes.set_xlabel(f"said: {said}")
+    axes.set_ylabel(f"found: {found}")
     axes.legend(frameon=False, fontsize=10, title="calibration error", alignment="left")
     set_title(figure, axes, "Reliability")
     return figure
@@ -290,7 +300,7 @@ def sizes_figure(points: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]
 # ---------------------------------------------------------------------- parts
 
 _NAMES = {"auc": "AUC", "f1": "F1", "accuracy": "accuracy", "matthews": "Matthews correlation"}
-_MARKS = {"oracle": "*", "teacher": "D", **MARKERS}
+MARKS = {"oracle": "*", "teacher": "D", **MARKERS}
 _INITS = {
     "2i": (COLOURS["student"], "o"),
     "2i+1": (COLOURS["hard"], "v"),

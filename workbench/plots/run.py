@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.plots import binding
+from workbench.plots import binding, texts
 from workbench.plots.style import (
     COLOURS,
     HATCHES,
@@ -35,6 +35,11 @@ def run_figures(
         formula: the loss with its numbers, for captions.
     """
     figures = {"runtime": runtime_figure(results), "ledger": ledger_figure(lines, formula)}
+    if results.get("classes"):
+        figures["f1"] = binding.learning_figure(lines, results, formula)
+        figures["classes"] = texts.classes_figure(results)
+        figures["reliability"] = texts.reliability_figure(results)
+        return figures
     if "groups" in results["student"]:
         figures["f1"] = binding.learning_figure(lines, results, formula)
         figures["groups"] = binding.groups_figure(results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workbench import corpora
+from workbench.cards import card_usage
 from workbench.cards.card_text import plain
 from workbench.cards.model_card import named
 from workbench.classifying import classifiers
@@ -73,7 +74,8 @@ def program(task: str, model: Any, tokenizer: Any, *, masked: bool, file: str) -
         body = _FILL_MASK.format(mask=tokenizer.mask_token, text=text, feed=feed)
     else:
         names = [model.config.id2label[i] for i in range(model.config.num_labels)]
-        body = _CLASSIFICATION.format(text=PAIR, classes=names, feed=feed)
+        text = PAIR if tuple(names) == classifiers.CLASSES else card_usage.example(tokenizer)
+        body = _CLASSIFICATION.format(text=text, classes=names, feed=feed)
     return _BEGIN.format(file=file) + body
 
 

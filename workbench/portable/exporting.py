@@ -41,6 +41,7 @@ def export(
     out: str | Path | None = None,
     data: str | None = None,
     column: str | None = None,
+    label: str | None = None,
     alleles: str | None = None,
     progress: Progress | None = None,
     rounds: int = 1,
@@ -58,6 +59,7 @@ def export(
             export is replaced.
         data: judge quality by this instead of the run's data or the built-in world.
         column: of a table in ``data``.
+        label: column of the classes in a table of texts.
         alleles: table of pseudo-sequences for ``data``.
         progress: who is told; a bar by default.
         rounds: processes in which each file is measured; figures are medians.
@@ -79,7 +81,7 @@ def export(
         raise UsageError(f"--to is {to!r}; expected {' or '.join(FORMATS)}")
     progress = progress or for_here()
     try:
-        chosen = subject.find(what, data=data, column=column, alleles=alleles)
+        chosen = subject.find(what, data=data, column=column, label=label, alleles=alleles)
         place = Path(out) if out is not None else chosen.default_out
         _check_free(place)
         progress.stage(f"loading {chosen.given}")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from workbench import corpora, metrics, models, tasks
-from workbench.classifying import binding, classification
+from workbench.classifying import many_classes
 from workbench.config import RunConfig
 from workbench.corpora import Batch
 from workbench.objective import Objective
@@ -56,7 +56,7 @@ def held_out(config: RunConfig, model: Any, tokenizer: Any, longest: int) -> Hel
     Raises:
         WorkbenchError: if the data cannot be used.
     """
-    task = tasks.of(config.recipe)
+    task = tasks.of_run(config)
     corpus = task.load_corpus(config, tokenizer)
     longest = min(longest, config.length or longest)
     _, validation = task.rows(corpus, tokenizer, model, longest)
@@ -69,7 +69,7 @@ def judge(answer: Answer, data: HeldOut, vocabulary: int) -> dict[str, float | N
     """Perplexity of a language model, or accuracy, F1 and AUC of a classifier.
 
     The same figures as those of ``results.json``: see `metrics.evaluate` and
-    `classification.score`.
+    `many_classes.score`.
 
     Args:
         answer: gives the logits.
@@ -80,9 +80,8 @@ def judge(answer: Answer, data: HeldOut, vocabulary: int) -> dict[str, float | N
     if data.task.kind is models.CLASSIFIER:
         said = [answer(b.input_ids, b.real()) for b in data.batches]
         labels = np.concatenate([b.labels.numpy() for b in data.batches])
-        scores = classification.score(
-            labels, binding.binder_probability(torch.cat(said).float().double())
-        )
+        probabilities = torch.softmax(torch.cat(said).float().double(), dim=-1).numpy()
+        scores = many_classes.score(labels, probabilities)
         return {**found, "accuracy": scores.accuracy, "f1": scores.f1, "auc": scores.auc}
     objective = Objective(scores="masked" if data.task.kind is models.MASKED else "next-token")
     tally = metrics.Tally()

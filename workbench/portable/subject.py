@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import models, run_directory, tasks
-from workbench.classifying import classifiers
+from workbench.classifying import classifiers, text_classifiers
 from workbench.config import RunConfig
 from workbench.errors import UsageError, WorkbenchError
 from workbench.records import hub
@@ -40,7 +40,7 @@ class Subject:
     @property
     def task(self) -> tasks.Task:
         """Of the model."""
-        return tasks.of(self.recipe)
+        return tasks.of(self.recipe) if self.config is None else tasks.of_run(self.config)
 
     def load(self) -> tuple[Any, Any]:
         """Model (float32, eval mode, gradients off) and tokenizer, from safetensors only.
@@ -50,7 +50,10 @@ class Subject:
         """
         model, tokenizer = models.load_pretrained(self.place, self.task.kind)
         if self.config and self.task.kind is models.CLASSIFIER:
-            classifiers.check_fit(model, tokenizer, self.given)
+            if self.config.label is None:
+                classifiers.check_fit(model, tokenizer, self.given)
+            else:
+                text_classifiers.check(model.config, tokenizer, self.given)
         return model.eval().requires_grad_(False), tokenizer
 
     def directory(self) -> Path:
@@ -68,6 +71,7 @@ def find(
     *,
     data: str | None = None,
     column: str | None = None,
+    label: str | None = None,
     alleles: str | None = None,
 ) -> Subject:
     """What a run directory, a model directory, a built-in name or a hub id stands for.
@@ -76,14 +80,17 @@ def find(
         given: one of these; of a run the student is meant.
         data: judged by this instead of the run's own or the recipe's data.
         column: of a table in ``data``.
+        label: column of the classes in a table of texts.
         alleles: table of pseudo-sequences for ``data``.
 
     Raises:
         UsageError: if the model is of a kind that cannot be exported, or options contradict.
         WorkbenchError: if there is no such model, or the run has no student yet.
     """
-    if data is None and (column or alleles):
-        raise UsageError("--column and --alleles are about --data; give --data FILE with them")
+    if data is None and (column or label or alleles):
+        raise UsageError(
+            "--column, --label and --alleles are about --data; give --data FILE with them"
+        )
     path = Path(given)
     own: RunConfig | None = None
     if run_directory.is_run(path):
@@ -107,9 +114,12 @@ def find(
                 own = RunConfig.from_recipe(recipe)
     if data is not None:
         # As for a run on that data: a number of sequences belongs to the built-in source.
-        other = RunConfig.from_recipe(recipe, data=data, column=column, alleles=alleles)
+        other = RunConfig.from_recipe(
+            recipe, data=data, column=column, label=label, alleles=alleles
+        )
         own = other if own is None else replace(
-            own, data=data, column=column, alleles=alleles, train_sequences=other.train_sequences
+            own, data=data, column=column, label=other.label, alleles=alleles,
+            train_sequences=other.train_sequences,
         )  # fmt: skip
     return Subject(str(given), place, recipe, own, out)
 

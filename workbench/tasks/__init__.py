@@ -5,11 +5,16 @@ Everything else (objective, distiller, runs) is the same for all tasks.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from workbench import recipes
 from workbench.errors import UsageError
 from workbench.tasks.task import Judged, Task
 
-__all__ = ["Judged", "Task", "of", "recipe_for"]
+if TYPE_CHECKING:
+    from workbench.config import RunConfig
+
+__all__ = ["Judged", "Task", "of", "of_results", "of_run", "recipe_for"]
 
 
 def of(recipe: str) -> Task:
@@ -24,6 +29,22 @@ def of(recipe: str) -> Task:
 
     tasks = {task.name: task for task in (Generation(), Classification(), FillMask())}
     return tasks[recipes.get(recipe).task]
+
+
+def of_run(config: RunConfig) -> Task:
+    """The task of a run: its recipe's, or that of a table of texts and their classes."""
+    return of(config.recipe) if config.label is None else _texts()
+
+
+def of_results(results: dict[str, Any]) -> Task:
+    """The task that the contents of a ``results.json`` come from."""
+    return _texts() if results.get("classes") else of(results["recipe"])
+
+
+def _texts() -> Task:
+    from workbench.tasks.labelled_texts import TextClassification
+
+    return TextClassification()
 
 
 def recipe_for(architectures: list[str]) -> str:

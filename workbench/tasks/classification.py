@@ -15,7 +15,6 @@ from workbench.classifying.pairs import PairCorpus
 from workbench.comparisons.headline import BY_TASK
 from workbench.config import RunConfig
 from workbench.corpora import Batch, Rows
-from workbench.errors import UsageError
 from workbench.probes import Probe
 from workbench.progress import Progress
 from workbench.recipes.recipe import Scale, Shape
@@ -48,11 +47,6 @@ class Classification:
 
     def load_corpus(self, config: RunConfig, tokenizer=None) -> PairCorpus:
         """Pairs of peptide and allele."""
-        if config.column:
-            raise UsageError(
-                f"--column is for sequences; a table for {config.recipe} has the columns "
-                f"{', '.join(pairs.COLUMNS)}"
-            )
         return pairs.load(
             config.data,
             alleles=config.alleles,

@@ -1,4 +1,4 @@
-"""Two small teachers of architectures that no recipe names: a Llama and an ESM, both of proteins.
+"""Small teachers of architectures that no recipe names: a Llama and two ESMs, all of proteins.
 
 They are what a reader's own model is to the workbench: a directory that ``transformers`` loads,
 with a tokenizer of its own. Nothing here is known to any other module of the package.
@@ -13,6 +13,9 @@ from typing import Any
 import torch
 
 from workbench import corpora, export, models
+from workbench.classifying import classifiers, labelled_texts
+from workbench.classifying.labelled_texts import Example
+from workbench.corpora import Batch
 from workbench.distiller import Distiller, Schedule
 from workbench.hidden_words import texts
 from workbench.hidden_words.masking import Masker
@@ -76,6 +79,44 @@ def esm(
     return _train(directory, model, tokenizer, rows, objective, steps, seed, masker)
 
 
+def esm_classifier(
+    directory: Path | str, sequences: Sequence[str], classes: Sequence[str], *, steps: int,
+    seed: int = 0, **sizes: int,
+) -> dict[str, float]:  # fmt: skip
+    """Train a small ESM to put proteins into classes, and save it.
+
+    Args:
+        directory: to make.
+        sequences: proteins.
+        classes: the name of each protein's class.
+        steps: optimiser steps of 32 sequences.
+        seed: of weights and order.
+        sizes: as of `llama`.
+
+    Returns:
+        ``{"parameters", "accuracy"}``, the latter on sequences held out.
+    """
+    from transformers import EsmConfig, EsmForSequenceClassification
+
+    tokenizer = encoder_tokenizer(Path(directory))
+    names = sorted(set(classes))
+    config = EsmConfig(
+        **_sizes(sizes), **classifiers.named(names), vocab_size=len(tokenizer),
+        position_embedding_type="rotary", pad_token_id=tokenizer.pad_token_id,
+        mask_token_id=tokenizer.mask_token_id, initializer_range=0.05,
+    )  # fmt: skip
+    model = _fresh(EsmForSequenceClassification, config, seed)
+    pairs = zip(sequences, classes, strict=True)
+    examples = [Example(text, label, line) for line, (text, label) in enumerate(pairs, start=1)]
+    rows = labelled_texts.tokenise(
+        examples, names, tokenizer, config.max_position_embeddings, "the list"
+    )
+    distiller, judged = _learn(model, tokenizer, rows, Objective(scores="example"), steps, seed)
+    trained = distiller.accelerator.unwrap_model(distiller.student).eval()
+    export.save_model(Path(directory), trained, tokenizer)
+    return {"parameters": models.parameters(trained), "accuracy": _accuracy(trained, judged)}
+
+
 def decoder_tokenizer():
     """A token a residue; X for all else; one token that begins a sequence and one that ends it."""
     from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
@@ -126,7 +167,21 @@ def _train(
     directory: Path | str, model, tokenizer, rows, objective: Objective, steps: int, seed: int,
     masker: Masker | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """The distiller with labels alone, as for every teacher here."""
+    """Train and save a language model; its parameters and held-out perplexity."""
+    distiller, judged = _learn(model, tokenizer, rows, objective, steps, seed, masker)
+    if masker is not None:
+        judged = [masker.hide(batch, seed=HELD_OUT_SEED) for batch in judged]
+    quality = distiller.evaluate(judged, None)
+    export.save_model(Path(directory), distiller.accelerator.unwrap_model(distiller.student),
+                      tokenizer)  # fmt: skip
+    return {"parameters": models.parameters(model), "perplexity": quality.perplexity}
+
+
+def _learn(
+    model, tokenizer, rows, objective: Objective, steps: int, seed: int,
+    masker: Masker | None = None,
+) -> tuple[Distiller, Sequence[Batch]]:  # fmt: skip
+    """The distiller with labels alone, as for every teacher here; and the held-out batches."""
     batches = corpora.make_batches(rows, BATCH_SIZE, tokenizer.pad_token_id)
     # From everywhere: neighbours are of similar length, and the first ones short.
     judged = batches[::HELD_OUT]
@@ -143,9 +198,16 @@ def _train(
         record = distiller.step(batch)
     if steps:
         record.check_finite()
-    if masker is not None:
-        judged = [masker.hide(batch, seed=HELD_OUT_SEED) for batch in judged]
-    quality = distiller.evaluate(judged, None)
-    export.save_model(Path(directory), distiller.accelerator.unwrap_model(distiller.student),
-                      tokenizer)  # fmt: skip
-    return {"parameters": models.parameters(model), "perplexity": quality.perplexity}
+    return distiller, judged
+
+
+@torch.no_grad()
+def _accuracy(model, batches: Sequence[Batch]) -> float:
+    """Share of rows whose likeliest class is theirs."""
+    right = total = 0
+    for batch in batches:
+        logits = model(input_ids=batch.input_ids.to(model.device),
+                       attention_mask=batch.real().to(model.device)).logits  # fmt: skip
+        right += int((logits.argmax(-1).cpu() == batch.labels).sum())
+        total += len(batch.labels)
+    return right / total

@@ -29,8 +29,8 @@ PLACES, WORDS = 2, 8
 DIGITS = 6
 #: Settings that `workbench sweep` has a flag for; the others can be given in Python only.
 _FLAGS = frozenset((
-    "steps", "scale", "teacher", "data", "column", "alleles", "match", "weights", "whole_words",
-    "batch_size", "learning_rate", "checkpoint_every",
+    "steps", "scale", "teacher", "data", "column", "label", "alleles", "match", "weights",
+    "whole_words", "batch_size", "learning_rate", "checkpoint_every",
 ))  # fmt: skip
 #: Of ``sweep.json`` but not of the content: they name places on the machine that it was made on.
 _LOCAL = ("sweep", "storage", "study", "points")
@@ -182,7 +182,6 @@ def _ask(place: Path, found: Mapping[str, Any], content: dict[str, Any]) -> None
     from workbench.progress import Silent
     from workbench.run_directory import load_config
 
-    task = tasks.of(found["recipe"])
     probes: list[Any] = []
     for point, shown in zip(found["points"], content["points"], strict=True):
         first = next((run for run in point["runs"] if run["figures"]), None)
@@ -191,7 +190,9 @@ def _ask(place: Path, found: Mapping[str, Any], content: dict[str, Any]) -> None
             continue
         if not probes:
             # T, α, variant and size change neither the data nor the teacher.
-            shop = workshop.prepare(load_config(directory), Silent())
+            config = load_config(directory)
+            task = tasks.of_run(config)
+            shop = workshop.prepare(config, Silent())
             probes = task.probes(shop)[:PLACES]
             content["places"] = [_place(one, one.logits(shop.teacher_model)) for one in probes]
         model, *_ = task.load_model(str(directory.student))

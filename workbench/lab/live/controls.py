@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Options of `RunConfig.from_recipe` that a panel has no knob for.
 WITHOUT_KNOB = (
-    "scale", "teacher", "column", "alleles", "match", "whole_words", "batch_size",
+    "scale", "teacher", "column", "label", "alleles", "match", "whole_words", "batch_size",
     "train_sequences", "validation_sequences", "cached",
 )  # fmt: skip
 

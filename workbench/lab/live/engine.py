@@ -157,7 +157,7 @@ class _Orders:
 
 def judged_on(config: RunConfig) -> tuple[Any, ...]:
     """What decides how good the teacher is: itself and the held-out data."""
-    names = ("recipe", "scale", "teacher", "data", "column", "alleles", "train_sequences",
+    names = ("recipe", "scale", "teacher", "data", "column", "label", "alleles", "train_sequences",
              "validation_sequences", "whole_words")  # fmt: skip
     return tuple(getattr(config, name) for name in names)
 
@@ -531,7 +531,7 @@ class Engine:
     def _find_probes(self, shop: Any) -> None:
         from workbench import tasks
 
-        self._probes = tasks.of(self._session.config.recipe).probes(shop)
+        self._probes = tasks.of_run(self._session.config).probes(shop)
         self._teacher_looks.clear()
         self._update(examples=tuple(probe.title for probe in self._probes))
 
@@ -544,7 +544,7 @@ class Engine:
             found = self._known(config)
             if not found:
                 self._update(stage="measuring the teacher", done=0, total=0)
-                found = tasks.of(config.recipe).references(shop)
+                found = tasks.of_run(config).references(shop)
             self._references[key] = found
         self._update(references=self._references[key])
 
@@ -587,7 +587,7 @@ class Engine:
             return False
         from workbench import tasks
 
-        headline = tasks.of(self._session.config.recipe).headline
+        headline = tasks.of_run(self._session.config).headline
         values = [v for _, v in self.moment.course.points("student", headline.key)]
         return self.plateau.reached(values, headline.better == "lower")
 
