@@ -23,8 +23,8 @@ from workbench.progress import Silent
 from workbench.run_directory import RunDirectory
 from workbench.worlds import proteins
 
-#: So many that none is over before somebody has stopped it, and few enough to be taken thrice.
-STEPS = 100
+#: So many that none is over before somebody has stopped it, and as few as `same` is meant for.
+STEPS = 50
 #: Seconds: on a slow machine that others use, too. A launcher itself kills after 30.
 PATIENCE = 600
 
