@@ -40,7 +40,7 @@ def words_tokenizer():
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-        sep_token="[SEP]",
+        sep_token="[SEP]", model_input_names=["input_ids", "attention_mask"],
     )  # fmt: skip
 
 
@@ -172,8 +172,8 @@ def run_of_two(two, place):
 def answers_of_pipeline(student: Path, text: str) -> dict[str, float]:
     from transformers import pipeline
 
-    judge = pipeline("text-classification", model=str(student), top_k=None)
-    return {answer["label"]: answer["score"] for answer in judge(text)}
+    judge = pipeline("text-classification", model=str(student))
+    return {answer["label"]: answer["score"] for answer in judge(text, top_k=None)}
 
 
 def answers_in_a_batch(student: Path, texts: list[str]) -> np.ndarray:

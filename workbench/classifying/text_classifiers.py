@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from workbench import models
@@ -119,7 +120,8 @@ def _trial(config, source: str) -> Any:
     if config.pad_token_id is None or config.pad_token_id >= small.vocab_size:
         small.pad_token_id = 0
     for name in ("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"):
-        if (getattr(small, name, None) or 0) >= small.vocab_size:
+        # One, none, or several.
+        if np.max(getattr(small, name, None) or 0) >= small.vocab_size:
             setattr(small, name, 1)
     try:
         with models.quiet_transformers(), torch.random.fork_rng(devices=[]):
