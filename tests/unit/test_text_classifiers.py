@@ -287,8 +287,8 @@ def test_heads_of_any_kind_answer_a_padded_row_as_it_is_answered_alone(name):
     found = head(models.heads.rows(head, hidden, first, ids, real))
     for row, length in enumerate((6, 3)):
         alone = model(input_ids=ids[row : row + 1, :length]).logits[0]
-        torch.testing.assert_close(found[row], alone, rtol=1e-4, atol=1e-4)
-    assert (found[0] - found[1]).abs().max() > 0.01
+        torch.testing.assert_close(found[row], alone, rtol=1e-4, atol=1e-5)
+    assert (found[0] - found[1]).abs().max() > 5e-4
     text_classifiers.check_parts(model.config, name)
     student = models.build_like(model, 2, seed=0, layer_map=(0, 2))
     assert models.initialise(student, model, (0, 2)).count("random") == 0
