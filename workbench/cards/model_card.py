@@ -135,6 +135,8 @@ def _what(made: Made) -> str:
     count = len(_classes(made))
     if count:
         return f"A classifier of texts into {count} classes"
+    if _fills_residues(made):
+        return "A masked language model of proteins"
     return _WHAT[tasks.of_run(made.config).name]
 
 
@@ -182,12 +184,6 @@ def _fills_residues(made: Made) -> bool:
     """Whether it tells hidden residues, as an ESM does, and not hidden words."""
     masked = tasks.of(made.config.recipe).name == "fill-mask"
     return masked and dialects.reads_residues(made.tokenizer)
-
-
-def _what(made: Made) -> str:
-    if _fills_residues(made):
-        return "A masked language model of proteins"
-    return _WHAT[tasks.of(made.config.recipe).name]
 
 
 def _tags(made: Made, task: tasks.Task) -> list[str]:
