@@ -135,7 +135,7 @@ def test_a_whole_run_from_the_cache_with_sockets_blocked(hub_cache, tmp_path):
             [sys.executable, "-c", blocked, "distill", "protgpt2-tiny", "--steps", "1", "--brief",
              *arguments],
             env={**environment, "HF_HOME": str(hub_cache), **more}, capture_output=True, text=True,
-            timeout=100,
+            timeout=300,
         )  # fmt: skip
 
     done = workbench("--teacher", NAME, "--run", str(tmp_path / "run"), "--json")
