@@ -29,6 +29,14 @@ STEPS = 50
 PATIENCE = 600
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Tests in the background of a shell are begun without ears for Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def options(tiny_teacher, tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "proteins.fasta"
