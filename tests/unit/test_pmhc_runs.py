@@ -207,7 +207,7 @@ def test_what_is_wrong_is_one_line(teacher, table, tiny_teacher, tmp_path, capsy
         (["distill", "distilbert-pmhc", "--data", table, "--alleles", table,
           "--teacher", teacher], "no column pseudosequence"),
         (["distill", "distilbert-pmhc", "--column", "peptide", "--teacher", teacher],
-         "has the columns peptide, allele, label"),
+         "--column and --label are for a table of texts"),
         (["teach", "pmhc", "--column", "peptide", "--data", table, "--out", str(tmp_path / "t")],
          "has the columns peptide, allele, label"),
         (["distill", "protgpt2-tiny", "--alleles", table], "--alleles is for peptides and HLA"),
