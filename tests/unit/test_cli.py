@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -283,17 +285,20 @@ def test_keyboard_interrupt_leaves_with_130_and_a_resumable_run(
     step = Distiller.step
 
     def impatient(self, batch):
-        if self.teacher is not None and self.step_number == 3:
-            raise KeyboardInterrupt
+        if self.teacher is not None and self.step_number == 2:
+            os.kill(os.getpid(), signal.SIGINT)
         return step(self, batch)
 
     path = tmp_path / "run"
+    # Tests in the background of a shell are begun without ears for Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with monkeypatch.context() as patch:
         patch.setattr(Distiller, "step", impatient)
         line = fails(
             capsys, 130, "distill", "protgpt2-tiny", "--teacher", str(tiny_teacher), "--steps",
             "6", "--run", str(path),
         )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     assert f"interrupted at step 3 of 6; go on with `workbench resume {path}`" in line
     code, out, _ = run(capsys, "resume", str(path), "--json")
     assert code == 0
