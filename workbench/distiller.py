@@ -424,8 +424,7 @@ class Distiller:
 
     def _rows(self, hidden: Tensor, batch: Batch, scored: Tensor) -> Tensor:
         """What the head is called with; see `heads.rows`."""
-        places = (scored, batch.input_ids, batch.real())
-        return heads.rows(self.head, hidden, *(t.to(self.device) for t in places))
+        return heads.rows(self.head, hidden, scored, batch.input_ids, batch.real())
 
     def _asked(self, batch: Batch, scored: Tensor) -> TeacherSignal | None:
         if self.teacher is None:

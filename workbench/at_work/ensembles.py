@@ -293,7 +293,7 @@ def _hidden(
         device = next(backbone.parameters()).device
         ids, real = batch.input_ids.to(device), batch.real().to(device)
         hidden = models.last_hidden(backbone, ids, real)
-        yield head, heads.rows(head, hidden, scored.to(device), ids, real)
+        yield head, heads.rows(head, hidden, scored, ids, real)
 
 
 def _member(task, source: str | Path, tokenizer):

@@ -220,9 +220,11 @@ def tokenise(
     labels = class_numbers(examples, classes, source)
     texts = written([e.text for e in examples], tokenizer)
     cut = tokenizer(texts, truncation=True, max_length=positions)["input_ids"]
-    # Whole ones second, for a fast tokenizer remembers to cut. Quietly: it would warn of them.
-    whole = tokenizer(texts, verbose=False)["input_ids"]
-    long = [e.line for e, ids in zip(examples, whole, strict=True) if len(ids) > positions]
+    # Only a row that is full may have been cut; whole ones second, for a fast tokenizer remembers
+    # to cut, and quietly, for it would warn of them.
+    full = [number for number, ids in enumerate(cut) if len(ids) == positions]
+    whole = tokenizer([texts[n] for n in full], verbose=False)["input_ids"] if full else []
+    long = [examples[n].line for n, ids in zip(full, whole, strict=True) if len(ids) > positions]
     if long and progress is not None:
         progress.note(
             f"note: {source}: {len(long):,} of {len(texts):,} texts are longer than "

@@ -125,10 +125,14 @@ def rows(
         input_ids: ``[batch, length]``.
         real: ``[batch, length]``, True where a token is not padding.
 
+    Only what is needed of these goes to the device of ``hidden``.
+
     Returns:
         ``[scored, width]``, or of a `Whole` head ``[batch, classes]``.
     """
-    return head.read(hidden, input_ids, real) if isinstance(head, Whole) else hidden[scored]
+    if isinstance(head, Whole):
+        return head.read(hidden, input_ids.to(hidden.device), real.to(hidden.device))
+    return hidden[scored.to(hidden.device)]
 
 
 class _Given(nn.Module):

@@ -87,9 +87,14 @@ class Classification:
             activation=scale.activation,
             seed=seed,
             initial_spread=getattr(like.config, "initializer_range", 0.02),
+            classes=self.classes(like),
         )
         model.config.pad_token_id = tokenizer.pad_token_id
         return model
+
+    def classes(self, like) -> tuple[str, ...]:
+        """Names of a student's classes, whose teacher is given."""
+        return classifiers.CLASSES
 
     def count_parameters(self, shape: Shape, scale: Scale) -> int:
         """Of a BERT with pooler and head."""
@@ -100,7 +105,7 @@ class Classification:
         student = distiller.accelerator.unwrap_model(distiller.student).eval()
         logits = binding.class_logits(student, shop.validation_batches)
         teacher = binding.teacher_logits(shop.validation_teacher, shop.validation_batches)
-        scores = Judgement(shop.corpus.validation, binding.binder_probability(logits)).score(0)
+        scores = self.scores(shop, logits)
         fidelity = binding.fidelity(teacher, logits)
         return {
             "f1": scores.f1,
@@ -110,11 +115,15 @@ class Classification:
             "agreement": fidelity.agreement,
         }
 
+    def scores(self, shop, logits: torch.Tensor):
+        """How good logits ``[n, classes]`` for the held-out rows are."""
+        return Judgement(shop.corpus.validation, binding.binder_probability(logits)).score(0)
+
     def references(self, shop) -> dict[str, float]:
-        """F1 of teacher and oracle."""
+        """F1 of the teacher, and of the oracle where the truth is known."""
         records = shop.corpus.validation
         logits = binding.teacher_logits(shop.validation_teacher, shop.validation_batches)
-        found = {"teacher": Judgement(records, binding.binder_probability(logits)).score(0).f1}
+        found = {"teacher": self.scores(shop, logits).f1}
         if shop.corpus.has_oracle:
             found["oracle"] = Judgement(records, shop.corpus.oracle(records)).score(0).f1
         return found

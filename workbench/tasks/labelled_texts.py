@@ -12,39 +12,33 @@ from workbench import models, runtime
 from workbench.classifying import (
     binding,
     classification,
-    classifiers,
     labelled_texts,
     many_classes,
     text_classifiers,
 )
 from workbench.classifying.labelled_texts import LabelledTexts
 from workbench.classifying.many_classes import ClassScores
-from workbench.comparisons.headline import BY_TASK
 from workbench.config import RunConfig
-from workbench.corpora import Batch, Rows
+from workbench.corpora import Rows
 from workbench.errors import UsageError
 from workbench.probes import Probe
 from workbench.progress import Progress
-from workbench.recipes.recipe import Scale, Shape
-from workbench.tasks import classification as pairs_task
-from workbench.tasks.generation import ROW_NAMES, fill_runtime, refuse_whole_words
+from workbench.tasks.classification import EXTRA_KEYS as PAIR_KEYS
+from workbench.tasks.classification import Classification
+from workbench.tasks.generation import ROW_NAMES, fill_runtime
 from workbench.tasks.task import ROW_KEYS, Judged
 
 #: What a row of peptide–HLA pairs has, null here but for those that apply; and each class apart.
-EXTRA_KEYS = (*pairs_task.EXTRA_KEYS, "classes")
+EXTRA_KEYS = (*PAIR_KEYS, "classes")
 RESAMPLES = 1000
 #: Held-out texts that one can watch, and letters of one in a menu.
 PROBES, TITLE = 8, 40
 
 
-class TextClassification:
-    """See `workbench.tasks.task.Task`."""
+class TextClassification(Classification):
+    """As for pairs of peptide and HLA, but for what the data are and how many classes there are."""
 
-    name = "text-classification"
-    kind = models.CLASSIFIER
-    headline = BY_TASK[name]
     tags = ("knowledge-distillation",)
-    intervals_in_table = True
 
     def load_model(self, source: str):
         """A classifier of texts."""
@@ -76,55 +70,13 @@ class TextClassification:
             for part in (corpus.train, corpus.validation)
         )
 
-    def pad(self, tokenizer) -> int:
-        """The padding token."""
-        return tokenizer.pad_token_id
+    def classes(self, like) -> tuple[str, ...]:
+        """Those of the teacher."""
+        return text_classifiers.classes(like.config)
 
-    def masker(self, tokenizer, model, *, whole_words: bool) -> None:
-        """Nothing is hidden."""
-        refuse_whole_words(whole_words, self.name)
-
-    def held_out(self, batches: Sequence[Batch], masker: None) -> Sequence[Batch]:
-        """As they are."""
-        return batches
-
-    def build(self, shape: Shape, scale: Scale, *, seed: int, tokenizer, like):
-        """A BERT with the classes of its teacher."""
-        model = classifiers.build(
-            shape,
-            activation=scale.activation,
-            seed=seed,
-            initial_spread=getattr(like.config, "initializer_range", 0.02),
-            classes=text_classifiers.classes(like.config),
-        )
-        model.config.pad_token_id = tokenizer.pad_token_id
-        return model
-
-    def count_parameters(self, shape: Shape, scale: Scale) -> int:
-        """Of a BERT with pooler and head of two classes."""
-        return classifiers.count_parameters(shape, activation=scale.activation)
-
-    def validate(self, distiller, shop) -> dict[str, float | None]:
-        """F1, AUC and likelihood, and fidelity to the teacher."""
-        student = distiller.accelerator.unwrap_model(distiller.student).eval()
-        logits = binding.class_logits(student, shop.validation_batches)
-        teacher = binding.teacher_logits(shop.validation_teacher, shop.validation_batches)
-        scores = many_classes.score(shop.validation.labels, _probabilities(logits))
-        fidelity = binding.fidelity(teacher, logits)
-        return {
-            "f1": scores.f1,
-            "auc": scores.auc,
-            "negative_log_likelihood": scores.negative_log_likelihood,
-            "kl_to_teacher": fidelity.kl_to_teacher,
-            "agreement": fidelity.agreement,
-        }
-
-    def references(self, shop) -> dict[str, float]:
-        """F1 of the teacher; the truth is not known."""
-        logits = binding.teacher_logits(shop.validation_teacher, shop.validation_batches)
-        return {
-            "teacher": many_classes.score(shop.validation.labels, _probabilities(logits)).f1,
-        }
+    def scores(self, shop, logits: torch.Tensor) -> ClassScores:
+        """How good logits ``[n, classes]`` for the held-out rows are."""
+        return many_classes.score(shop.validation.labels, _probabilities(logits))
 
     def four_rows(self, config: RunConfig, judged: Judged) -> dict[str, Any]:
         """Teacher, student and baseline; the oracle's row is null, nobody knows the truth."""
@@ -175,13 +127,9 @@ class TextClassification:
             )
         return found
 
-    def columns(self) -> tuple[tuple[str, str, str], ...]:
-        """Of the table of four rows."""
-        return pairs_task.Classification().columns()
-
     def sentences(self, results: dict[str, Any]) -> list[str]:
         """What the student keeps of its teacher, and how F1 and AUC are meant."""
-        found = pairs_task.Classification().sentences(results)
+        found = super().sentences(results)
         names = results["classes"]
         if len(names) == 2:
             return [*found, f"F1 and AUC are those of the class {names[1]}."]
