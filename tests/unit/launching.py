@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from workbench import runs
 from workbench.run_directory import RunDirectory
+from workbench.worlds import proteins
 
 JOBS = Path(__file__).with_name("many_processes_jobs.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -51,6 +52,13 @@ def finished(command: list[str], **more: str) -> subprocess.CompletedProcess[str
     finally:
         end(launcher)
     return subprocess.CompletedProcess(command, launcher.returncode, *said)
+
+
+def few_proteins(file: Path, **more: object) -> dict:
+    """Options of a run on 70 proteins, written to a file, whose batches are not of equal sizes."""
+    drawn = proteins.sample(70, seed=3)
+    file.write_text("".join(f">{i}\n{s}\n" for i, s in enumerate(drawn)))
+    return {"data": str(file), "batch_size": 15, **more}
 
 
 def together(jobs: list[dict], file: Path, **more: str) -> None:

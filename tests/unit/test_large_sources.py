@@ -505,6 +505,11 @@ def test_what_is_no_text_is_refused_with_its_line_before_anything_is_tokenised(t
     packed = tmp_path / "a.txt.gz"
     packed.write_bytes(gzip.compress(b"MKVLA\n" * 3000)[:-20])
     assert "is damaged or no gzip file" in refused(stored, packed, protein_kind())
+    for name in ("a.txt.gz", "a.fasta.gz", "a.csv.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(b""))
+        assert f"{name} is empty; expected protein" in refused(
+            stored, tmp_path / name, protein_kind()
+        )
     path.write_text("12 34\n" * 300)
     assert "holds nothing to learn from (300 records read)" in refused(stored, path, protein_kind())
     assert not list((tmp_path / "cache" / "tokens").glob("*/about.json"))

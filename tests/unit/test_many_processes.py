@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from launching import TORCHRUN, accelerate, end, environment, same, together
+from launching import TORCHRUN, accelerate, end, environment, few_proteins, same, together
 from safetensors.torch import load_file
 
 from workbench import checkpoints, models, runs, workshop
@@ -23,7 +23,6 @@ from workbench.devices import parts, processes
 from workbench.errors import Interrupted, UsageError
 from workbench.progress import Silent
 from workbench.run_directory import RunDirectory
-from workbench.worlds import proteins
 
 STEPS, STOP = 50, 20
 #: Layers are compared, words hidden, and neither batches nor parts are of equal sizes.
@@ -35,13 +34,8 @@ BERT = {
 
 @pytest.fixture(scope="module")
 def options(tiny_teacher, tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "proteins.fasta"
-    drawn = proteins.sample(70, seed=3)
-    path.write_text("".join(f">{i}\n{s}\n" for i, s in enumerate(drawn)))
-    return {
-        "teacher": str(tiny_teacher), "data": str(path), "steps": STEPS, "batch_size": 15,
-        "checkpoint_every": 10,
-    }  # fmt: skip
+    file = tmp_path_factory.mktemp("data") / "proteins.fasta"
+    return few_proteins(file, teacher=str(tiny_teacher), steps=STEPS, checkpoint_every=10)
 
 
 def begin_and_stop(path: Path, options: dict, at: int) -> None:

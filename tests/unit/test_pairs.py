@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,19 @@ def test_columns_are_found_by_name_in_any_order_and_case(write):
     records, notes = pairs.read_pairs(write(text), PSEUDO)
     assert [r.label for r in records] == [0, 1] and notes == []
     assert records[0].peptide == "SLYNTVATL"
+
+
+def test_a_packed_table_holds_what_the_plain_one_holds(write, tmp_path):
+    drawn = pairs.seen_world().sample(200, seed=3)
+    plain = write(HEADER + "".join(f"{r.peptide},{r.allele},{r.label}\n" for r in drawn))
+    packed = tmp_path / "packed.csv.gz"
+    packed.write_bytes(gzip.compress(Path(plain).read_bytes()))
+    one, other = pairs.load(plain), pairs.load(str(packed))
+    assert one.train == other.train and one.validation == other.validation and one.train
+    packed.write_bytes(gzip.compress(b""))
+    assert f"{packed} is empty; expected the columns" in refused(pairs.load, str(packed))
+    packed.write_bytes(gzip.compress(b"peptide,allele,label\n" * 999)[:-20])
+    assert "is damaged or no gzip file" in refused(pairs.load, str(packed))
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,23 @@ from pathlib import Path
 
 import psutil
 import pytest
-from launching import ACCELERATE, TORCHRUN, TWO, end, environment, given, same, together
+from launching import (
+    ACCELERATE,
+    TORCHRUN,
+    TWO,
+    end,
+    environment,
+    few_proteins,
+    given,
+    same,
+    together,
+)
 
 from workbench import checkpoints, runs
 from workbench.devices.processes import Team
 from workbench.errors import Interrupted
 from workbench.progress import Silent
 from workbench.run_directory import RunDirectory
-from workbench.worlds import proteins
 
 #: So many that none is over before somebody has stopped it, and as few as `same` is meant for.
 STEPS = 50
@@ -39,13 +48,8 @@ def heard():
 
 @pytest.fixture(scope="module")
 def options(tiny_teacher, tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "proteins.fasta"
-    drawn = proteins.sample(70, seed=3)
-    path.write_text("".join(f">{i}\n{s}\n" for i, s in enumerate(drawn)))
-    return {
-        "teacher": str(tiny_teacher), "data": str(path), "steps": STEPS, "batch_size": 15,
-        "checkpoint_every": 10_000,
-    }  # fmt: skip
+    file = tmp_path_factory.mktemp("data") / "proteins.fasta"
+    return few_proteins(file, teacher=str(tiny_teacher), steps=STEPS, checkpoint_every=10_000)
 
 
 @pytest.fixture(scope="module")

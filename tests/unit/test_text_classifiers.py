@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -429,6 +430,9 @@ def test_pairs_stay_pairs_and_other_tables_are_texts(tmp_path):
     assert label(("peptide", "other", "label")) is None  # whose message names what lacks
     assert label(("peptide", "allele", "class"), column="peptide") == "class"
     assert label(("sequence", "other", "Class")) == "class"
+    packed = tmp_path / "t.csv.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "t.csv").read_bytes()))
+    assert RunConfig.from_recipe("distilbert-pmhc", data=str(packed)).label == "class"
     assert RunConfig.from_recipe("distilbert-pmhc").label is None
     old = RunConfig.from_recipe("distilbert-pmhc").to_json()
     del old["label"]

@@ -19,6 +19,7 @@ from typing import Any
 from workbench import corpora, tasks
 from workbench.classifying import pairs
 from workbench.config import RunConfig
+from workbench.errors import WorkbenchError
 from workbench.hidden_words.masking import Masking
 from workbench.on_disk.stored_rows import HELD_OUT_TOKENS
 from workbench.planning.arithmetic import Load
@@ -129,7 +130,11 @@ def _beginning(config: RunConfig, place: Place) -> Iterator[tuple[RunConfig, flo
         share = (_first_records if small.suffix.lower() == ".parquet" else _first_lines)(
             place.path, small
         )
-        yield replace(config, data=str(small)), share
+        try:
+            yield replace(config, data=str(small)), share
+        except WorkbenchError as error:
+            # The scratch file is nobody's concern.
+            raise type(error)(str(error).replace(str(small), str(config.data))) from error
 
 
 def _first_lines(path: Path, small: Path) -> float:
@@ -149,7 +154,7 @@ def _first_lines(path: Path, small: Path) -> float:
     marks = (b"\n>", b"\n") if beginning.lstrip(b"\xef\xbb\xbf").startswith(b">") else (b"\n",)
     ends = [place for mark in marks if (place := beginning.rfind(mark)) > 0]
     kept = beginning[: ends[0] + 1] if ends else beginning
-    if path.suffix.lower() in (".csv", ".tsv"):
+    if small.suffix.lower() in (".csv", ".tsv"):
         # A text may go over several lines, between quotes.
         while kept.count(b'"') % 2 and (end := kept.rfind(b"\n", 0, -1)) > 0:
             kept = kept[: end + 1]

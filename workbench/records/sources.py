@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from workbench.errors import WorkbenchError, first_line
 from workbench.records import hub
+from workbench.records.file_identity import opened
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -65,7 +66,7 @@ def read(source: str, column: str | None, expected: Expected) -> list[str]:
     if path.is_dir():
         raise WorkbenchError(f"{source} is a directory; expected a {expected.formats} file")
     if path.stat().st_size == 0:
-        raise WorkbenchError(f"{source} is empty; expected {expected.what}")
+        raise empty(source, expected)
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _read_table(path, column, expected)
@@ -98,6 +99,11 @@ def missing(source: str, expected: Expected) -> WorkbenchError:
     )
 
 
+def empty(source: str, expected: Expected) -> WorkbenchError:
+    """What is said of a file that holds nothing."""
+    return WorkbenchError(f"{source} is empty; expected {expected.what}")
+
+
 def not_fasta(path: Path) -> WorkbenchError:
     """What is said of a file that is FASTA by its ending only."""
     return WorkbenchError(
@@ -122,7 +128,7 @@ def is_fasta(source: str) -> bool:
 
 def check_text(path: Path) -> None:
     """Find the first line that is not UTF-8 text, so that the message can name it."""
-    with path.open("rb") as file:
+    with opened(path) as (file, _):
         for number, line in enumerate(file, start=1):
             if b"\0" in line:
                 raise WorkbenchError(

@@ -109,9 +109,11 @@ def open_stream(source: str, column: str | None, expected: Expected) -> Stream:
     suffix = inner.suffix.lower()
     if suffix == ".parquet":
         return _open_parquet(path, column, expected)
+    first = _first_line(path)
+    if not first:
+        raise sources.empty(source, expected)
     if suffix in (".csv", ".tsv"):
         return _open_csv(path, "\t" if suffix == ".tsv" else ",", column, expected)
-    first = _first_line(path)
     begins = first.startswith(">")
     if suffix in sources.FASTA and expected.fasta:
         if not begins:

@@ -6,11 +6,14 @@ Every cell is text, whatever it looks like: NA is a word, not a missing number.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import WorkbenchError
+from workbench.records.file_identity import is_gzip, opened
 from workbench.records.sources import check_text
 
 #: Endings of tables.
@@ -33,7 +36,7 @@ def label_column(source: str, column: str | None) -> str | None:
         column: that holds the texts; who names one has a table of texts.
     """
     path = Path(source).expanduser()
-    suffix = path.suffix.lower()
+    suffix = _suffix(path)
     found = names(path) if suffix in TABLES and path.is_file() else []
     if column is None and suffix != ".parquet" and (not found or PAIR_COLUMNS & set(found)):
         return None
@@ -47,10 +50,10 @@ def names(path: Path) -> list[str]:
             from pyarrow import parquet
 
             return [name.strip().lower() for name in parquet.read_schema(path).names]
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with _opened(path) as file:
             reader = csv.reader(file, delimiter=_separator(path), strict=True)
             return _header(reader)
-    except (OSError, ValueError, csv.Error):
+    except (WorkbenchError, OSError, ValueError, csv.Error):
         return []
 
 
@@ -58,7 +61,8 @@ def read(path: Path, columns: Sequence[str]) -> list[Row]:
     """All rows of a table that are not blank.
 
     Args:
-        path: of a file that exists; Parquet by its ending, TSV likewise, CSV otherwise.
+        path: of a file that exists; Parquet by its ending, TSV likewise, CSV otherwise; these two
+            may be packed, as ``.gz``.
         columns: that are wanted, in lower case; others are left out.
 
     Raises:
@@ -67,7 +71,7 @@ def read(path: Path, columns: Sequence[str]) -> list[Row]:
     if path.suffix.lower() == ".parquet":
         return _parquet(path, columns)
     check_text(path)
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with _opened(path) as file:
         # Strictly: a quote that is never closed would swallow all rows after it.
         reader = csv.reader(file, delimiter=_separator(path), strict=True)
         try:
@@ -121,4 +125,15 @@ def _text(value: Any) -> str:
 
 
 def _separator(path: Path) -> str:
-    return "\t" if path.suffix.lower() == ".tsv" else ","
+    return "\t" if _suffix(path) == ".tsv" else ","
+
+
+def _suffix(path: Path) -> str:
+    """What a file is, packed or not."""
+    return Path(path.stem if is_gzip(path) else path.name).suffix.lower()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.TextIOWrapper]:
+    with opened(path) as (file, _), io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+        yield text
