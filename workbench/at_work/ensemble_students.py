@@ -1,9 +1,9 @@
 """Students that differ only in their seed, stored for everybody: ``data/students/ensemble``.
 
-They were made at one thread, seed 0 by a sweep, the others one by one with the same settings:
+They were made at one thread:
 
-    workbench sweep protgpt2-tiny --temperature 2 --alpha 0.1 --seeds 1 --dir A
-    workbench distill protgpt2-tiny --temperature 2 --alpha 0.1 --seed N --brief --run A/runs/N
+    OMP_NUM_THREADS=1 workbench sweep protgpt2-tiny --temperature 2 --alpha 0.1 --seeds 5 \\
+        --workers 1 --dir A
     python -m workbench.at_work.ensemble_students A/runs/*
 
 Each is a run's ``student/``, a plain transformers directory with its model card.
