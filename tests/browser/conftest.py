@@ -66,11 +66,13 @@ class Jupyter:
         address: such as ``http://127.0.0.1:8888``.
         token: lets a browser in.
         notebooks: the directory that it serves; tests may put notebooks of their own there.
+        complaints: what stood on standard error when the address was printed.
     """
 
     address: str
     token: str
     notebooks: Path
+    complaints: str = ""
 
     def url(self, notebook: str) -> str:
         """Address of a notebook in a workspace with nothing else open."""
@@ -435,7 +437,8 @@ def _environment(home: Path) -> dict[str, str]:
 
 def _when_ready(process: subprocess.Popen[str], notebooks: Path, log: Path) -> Jupyter:
     url = urlsplit(_address(process, "JupyterLab", log))
-    server = Jupyter(f"http://{url.netloc}", parse_qs(url.query)["token"][0], notebooks)
+    token = parse_qs(url.query)["token"][0]
+    server = Jupyter(f"http://{url.netloc}", token, notebooks, log.read_text())
     server.request("GET", "status")  # an address that is printed can be opened
     return server
 

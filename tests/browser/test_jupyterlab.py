@@ -97,3 +97,7 @@ def test_nothing_without_the_token(jupyter, chromium):
     page.goto(f"{jupyter.address}/lab")
     assert "/login" in page.url
     context.close()
+
+
+def test_the_terminal_begins_with_the_address_and_no_warnings(jupyter):
+    assert "Warning" not in jupyter.complaints

@@ -182,12 +182,17 @@ def table(measured: Mapping[str, Any]) -> str:
     batches = [entry["batch"] for entry in measured["times"]]
     figures = [measured["headline"], "right", "sure", "calibration_error"]
     titles = [measured["name"], "right", "sure", "calibration error"]
-    head = "".join(f"{title:>18}" for title in titles)
+    # Narrow enough for the width of a page in JupyterLab.
+    widths = [max(8, len(title)) + 2 for title in titles]
+    head = "".join(f"{title:>{width}}" for title, width in zip(titles, widths, strict=True))
     times = "".join(f"{f'time, batch of {batch}':>20}" for batch in batches)
     lines = [f"{'':<14}{head}{times}"]
 
     def line(name: str, values: Sequence[float | None], shares: Sequence[str]) -> str:
-        numbers = "".join(f"{'–' if v is None else f'{v:.4f}':>18}" for v in values)
+        numbers = "".join(
+            f"{'–' if value is None else f'{value:.4f}':>{width}}"
+            for value, width in zip(values, widths, strict=True)
+        )
         return f"{name:<14}{numbers}" + "".join(f"{share:>20}" for share in shares)
 
     for name in ("oracle", "teacher"):

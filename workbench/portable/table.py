@@ -38,9 +38,9 @@ def text(found: dict[str, Any]) -> str:
         for line in lines
     ]
     said = (
-        f"Latency of one input of {found['typical_tokens']} tokens on one thread; memory of the "
-        f"whole process, of which the libraries take {rows['PyTorch']['libraries_memory_mb']:.0f} "
-        f"MB with PyTorch and {rows['ONNX float32']['libraries_memory_mb']:.0f} MB with "
-        "onnxruntime."
+        f"Latency of one input of {found['typical_tokens']} tokens on one thread.\n"
+        "Memory of the whole process, of which the libraries take "
+        f"{rows['PyTorch']['libraries_memory_mb']:.0f} MB with PyTorch and "
+        f"{rows['ONNX float32']['libraries_memory_mb']:.0f} MB with onnxruntime."
     )
     return "\n".join([*table, said])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ def jupyter_lab(port: int, open_browser: bool, notebooks: str | Path | None = No
 
     from jupyterlab.labapp import LabApp
 
+    _quieten()
     token = secrets.token_hex(24)
     opened = f"/lab/tree/{FIRST_NOTEBOOK}" if (directory / FIRST_NOTEBOOK).exists() else "/lab"
     server = LabApp.initialize_server(_options(directory, port, token, opened, open_browser))
@@ -139,6 +141,17 @@ def _options(directory: Path, port: int, token: str, opened: str, open_browser: 
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options["ServerApp.allow_root"] = True
     return [f"--{name}={value}" for name, value in options.items()]
+
+
+def _quieten() -> None:
+    """Keep warnings that concern no user away from the terminal's first lines.
+
+    Voilà, which the server imports as an extension, has all deprecations in traitlets shown from
+    then on. Imported here, what it changes in the filters is taken back.
+    """
+    if find_spec("voila") is not None:
+        with warnings.catch_warnings(record=True):
+            import voila  # noqa: F401
 
 
 def _without_announcements(_handler, page_config: dict[str, Any]) -> dict[str, Any]:
