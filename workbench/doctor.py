@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from workbench import storage
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -245,10 +245,10 @@ def check_cache() -> list[Finding]:
 
 def _check_place(name: str, directory: Path, elsewhere: str) -> Finding:
     # A directory that is made on its first use stands where its nearest parent does.
-    existing = next(p for p in (directory, *directory.parents) if p.exists())
+    existing = storage.existing(directory)
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return Finding(name, "wrong", f"{existing} is not a directory to write to", elsewhere)
-    free = shutil.disk_usage(existing).free
+    free = storage.free_bytes(existing)
     state = _state(free, LOW_DISK, NO_DISK)
     advice = "" if state == "ok" else f"free some space, or {elsewhere}"
     return Finding(name, state, f"{_gigabytes(free)} free for {directory}", advice)

@@ -27,6 +27,17 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"
 
 
+def existing(path: Path) -> Path:
+    """What is there of a path: itself, or the nearest of its parents."""
+    path = path.absolute()
+    return next(p for p in (path, *path.parents) if p.exists())
+
+
+def free_bytes(path: Path) -> int:
+    """Free space on the disk where a file or directory is, or would be made."""
+    return shutil.disk_usage(existing(path)).free
+
+
 def make_directory(path: Path, what: str) -> None:
     """Create a directory and its parents.
 

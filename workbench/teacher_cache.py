@@ -16,7 +16,6 @@ import copy
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +27,7 @@ import torch
 from torch import Tensor
 
 from workbench import inner, models, storage
+from workbench.amounts import in_bytes
 from workbench.corpora import Batch
 from workbench.foreign import heads
 from workbench.inner import Looks
@@ -224,14 +224,14 @@ def kept_or_live(
     ):
         return open_cache(teacher, batches, directory=directory, progress=progress)
     if note:
-        note(f"note: the teacher is asked at every step: its answers would take {_amount(size)}")
+        note(f"note: the teacher is asked at every step: its answers would take {in_bytes(size)}")
     return teacher
 
 
 def is_kept(size: int, directory: Path) -> bool:
     """Whether so many bytes of answers are few enough to be kept in a directory."""
     # A tenth of the limit is no matter for any disk that holds the packages.
-    return size <= LARGEST and (size <= LARGEST // 10 or size <= _room(directory))
+    return size <= LARGEST and (size <= LARGEST // 10 or size <= storage.free_bytes(directory))
 
 
 def answer_bytes(teacher: LiveTeacher, batches: Sequence[Batch]) -> int:
@@ -240,20 +240,6 @@ def answer_bytes(teacher: LiveTeacher, batches: Sequence[Batch]) -> int:
     tokens = sum(batch.tokens for batch in batches) if known is None else known
     numbers = teacher.model.config.hidden_size if teacher.keeps_hidden else teacher.vocabulary
     return tokens * numbers * next(teacher.model.parameters()).element_size()
-
-
-def _room(directory: Path) -> int:
-    """Free bytes on the disk where a directory is or will be."""
-    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free
-
-
-def _amount(size: int) -> str:
-    """Bytes in words."""
-    powers = ((4, "TB"), (3, "GB"))
-    power, name = next((p for p in powers if size >= 1000 ** p[0]), (2, "MB"))
-    value = size / 1000**power
-    return f"{value:.1f} {name}" if value < 10 else f"{value:,.0f} {name}"
 
 
 def open_cache(

@@ -158,16 +158,6 @@ def test_parts_of_a_step_divide_what_is_held_and_not_what_is_computed():
     assert 4 * arithmetic.training_flops(size, part) == arithmetic.training_flops(size, load)
 
 
-def test_amounts_are_written_for_people():
-    assert arithmetic.in_bytes(774_030_080 * 4) == "3.1 GB"
-    assert arithmetic.in_bytes(512) == "512 bytes"
-    assert arithmetic.in_time(42) == "42 s"
-    assert arithmetic.in_time(3 * 3600) == "3.0 h"
-    assert arithmetic.in_time(400 * 86400) == "400 days"
-    assert arithmetic.in_flops(1.35e15) == "1.4 PFLOP"
-    assert arithmetic.in_flops(12e9) == "12 GFLOP"
-
-
 def test_layers_looked_into_are_counted_as_pairs():
     config = RunConfig.from_recipe("tinybiobert")
     objective = workshop.objective_of(config)

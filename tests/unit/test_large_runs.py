@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench import corpora, models, teacher_cache, workshop
+from workbench import corpora, models, storage, teacher_cache, workshop
 from workbench.config import RunConfig
 from workbench.on_disk import large_corpora
 from workbench.on_disk.stored_rows import StoredBatches
@@ -76,7 +76,7 @@ def test_a_run_on_a_large_file_makes_the_student_of_the_same_file_in_memory(
         assert bool(asked) == (kind is LiveTeacher)
     tokens = sum(batch.tokens for batch in small.train_batches)
     assert teacher_cache.answer_bytes(shop.teacher, shop.train_batches) == tokens * 16 * 4
-    assert asked[0].endswith("its answers would take 0.4 MB")
+    assert asked[0].endswith("its answers would take 371 kB")
 
 
 def test_hidden_words_of_a_large_file_are_those_of_the_same_file_in_memory(large, tmp_path):
@@ -106,14 +106,9 @@ def test_answers_that_the_disk_has_no_room_for_are_not_kept(tiny_teacher, tmp_pa
         return teacher_cache.kept_or_live(live, batches, directory=tmp_path / "a", note=told.append)
 
     monkeypatch.setattr(teacher_cache, "LARGEST", size)
-    monkeypatch.setattr(teacher_cache, "_room", lambda _: size - 1)
+    monkeypatch.setattr(storage, "free_bytes", lambda _: size - 1)
     assert decided() is live and not (tmp_path / "a").exists() and len(told) == 1
-    monkeypatch.setattr(teacher_cache, "_room", lambda _: size)
+    monkeypatch.setattr(storage, "free_bytes", lambda _: size)
     assert isinstance(decided(), CachedTeacher) and len(told) == 1
     monkeypatch.setattr(teacher_cache, "LARGEST", size - 1)
     assert decided() is live
-
-
-def test_amounts_are_said_in_words():
-    said = [teacher_cache._amount(n) for n in (1.2e12, 4.21e9, 82e9, 300e6, 5e15)]
-    assert said == ["1.2 TB", "4.2 GB", "82 GB", "300 MB", "5,000 TB"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import workbench
-from workbench import catalogue, cli, recipes, runs
+from workbench import catalogue, cli, recipes, runs, storage
 from workbench.errors import UsageError, WorkbenchError
 from workbench.planning import places, plan_costs, plan_table, plans, rates
 from workbench.planning.rates import Rates
@@ -287,7 +287,7 @@ def test_answers_that_the_disk_has_no_room_for_are_not_counted_as_kept(quick, mo
     kept = plans.plan("protgpt2-tiny")
     monkeypatch.setattr(teacher_cache, "LARGEST", int(kept["disk"]["cache"]))
     assert plans.plan("protgpt2-tiny")["disk"]["cache"] == kept["disk"]["cache"] > 0
-    monkeypatch.setattr(teacher_cache, "_room", lambda directory: 0)
+    monkeypatch.setattr(storage, "free_bytes", lambda path: 0)
     live = plans.plan("protgpt2-tiny")
     assert live["disk"]["cache"] == 0
     assert live["flops"]["teacher"] > 2 * kept["flops"]["teacher"]
@@ -305,8 +305,9 @@ def test_memory_and_disk_that_will_not_do_are_said_in_plain_words(quick, monkeyp
 
     small = psutil.virtual_memory()._replace(available=100_000_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: small)
-    monkeypatch.setattr(places, "free_bytes", lambda path: 1000)
-    warnings = " ".join(plans.plan("protgpt2-tiny")["warnings"])
+    with monkeypatch.context() as full:
+        full.setattr(storage, "free_bytes", lambda path: 1000)
+        warnings = " ".join(plans.plan("protgpt2-tiny")["warnings"])
     assert "memory will not do" in warnings and "the disk will not do" in warnings
     options = {"scale": "paper", "length": 50, "batch_size": 16}
     kept = plans.plan("distilbert-pmhc", train_sequences=24_000, **options)["warnings"]

@@ -87,19 +87,6 @@ def of_data(source: str) -> Place:
     return Place(source, "hub")
 
 
-def free_bytes(path: Path) -> int:
-    """Free space where a directory is, or would be made."""
-    import shutil
-
-    return shutil.disk_usage(existing(path)).free
-
-
-def existing(path: Path) -> Path:
-    """The nearest directory that is there."""
-    path = path.absolute()
-    return next(p for p in (path, *path.parents) if p.exists())
-
-
 def _snapshot(source: str) -> Path | None:
     """A model's directory in the hub's cache, of its revision or main; None without one."""
     repository, revision = hub.split(source)

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench import tasks
+from workbench import storage, tasks
 from workbench.config import RunConfig
 from workbench.large_vocabulary import is_plain
 from workbench.objective import Objective
-from workbench.planning import arithmetic, places
+from workbench.planning import arithmetic
 from workbench.planning.arithmetic import Footing, Load, Looks, Size
 from workbench.planning.places import Place
 from workbench.planning.rates import Rates
@@ -254,11 +254,11 @@ def disk(sketch: Sketch, run: Path) -> dict[str, Any]:
         "run": saved + checkpoint + rest,
         # A checkpoint replaces the one before when it is whole.
         "run_at_most": saved + 2 * checkpoint + rest,
-        "run_free": places.free_bytes(run),
-        "run_place": str(places.existing(run)),
+        "run_free": storage.free_bytes(run),
+        "run_place": str(storage.existing(run)),
         "cache": cache_bytes(sketch),
-        "cache_free": places.free_bytes(cache),
-        "cache_place": str(places.existing(cache)),
+        "cache_free": storage.free_bytes(cache),
+        "cache_place": str(storage.existing(cache)),
         "download": download,
     }
 

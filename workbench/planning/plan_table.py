@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from workbench.planning.arithmetic import in_bytes, in_flops, in_time
+from workbench.amounts import in_bytes, in_flops, in_time
 
 #: Parts of a cost that are not called in the table as in the plan.
 PARTS = {"loss": "heads and loss", "ledger": "ledger (each term's gradient)"}

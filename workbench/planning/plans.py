@@ -12,14 +12,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from workbench import inner, layer_maps, models, recipes, tasks, workshop
+from workbench import amounts, inner, layer_maps, models, recipes, tasks, workshop
 from workbench.config import RunConfig
 from workbench.devices import processes
 from workbench.errors import WorkbenchError
 from workbench.foreign import suitability
 from workbench.foreign.suitability import Facts
 from workbench.objective import Objective
-from workbench.planning import arithmetic, places, plan_costs, rates, reading, sketches
+from workbench.planning import places, plan_costs, rates, reading, sketches
 from workbench.planning.arithmetic import Footing, Looks
 from workbench.planning.places import Place
 from workbench.planning.plan_costs import Sketch
@@ -186,7 +186,7 @@ def _asked(sketch: Sketch) -> rates.Asked:
 def _warnings(sketch: Sketch, found: dict[str, Any]) -> list[str]:
     """In plain words, what stands in the way; the gravest first."""
     memory, disk, free = found["memory"], found["disk"], found["machine"]["memory_free"]
-    size, warnings = arithmetic.in_bytes, []
+    size, warnings = amounts.in_bytes, []
     if memory["peak"] > COMFORTABLE * free:
         advice = (
             "a smaller --batch-size"
