@@ -250,6 +250,45 @@ def test_no_more_is_judged_or_taken_than_a_run_would(quick, tmp_path, monkeypatc
         assert sum(some) == pytest.approx(taken / 600 * (whole + all_held_out), rel=0.15)
 
 
+@pytest.mark.parametrize("name", ["protgpt2-tiny", "distilbiobert"])
+def test_the_files_of_tokens_that_a_large_source_leaves_are_counted(
+    quick, tmp_path, monkeypatch, name
+):
+    from workbench import tasks, workshop
+    from workbench.config import RunConfig
+    from workbench.planning import reading
+    from workbench.records import streams
+    from workbench.worlds import biomedical, proteins
+
+    if name == "protgpt2-tiny":
+        file, drawn = tmp_path / "a.fasta", proteins.sample(600, seed=5)
+        file.write_text("".join(f">{i}\n{s}\n" for i, s in enumerate(drawn)))
+    else:
+        file = tmp_path / "a.txt"
+        sentences = biomedical.sample(600, seed=5)
+        file.write_text("".join(f"{sentence.text}\n" for sentence in sentences))
+    held = plans.plan(name, data=str(file))
+    assert held["disk"]["token_files"] == 0
+    assert "tokenising" not in plan_table.text(held)
+    monkeypatch.setattr(reading, "LOOKED_AT", file.stat().st_size // 3)
+    monkeypatch.setattr(streams, "LARGE", file.stat().st_size)
+    found = plans.plan(name, data=str(file))
+    assert "tokenising the data, teacher's loading" in plan_table.text(found)
+    # What a run would write, by the run's own code.
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    config = RunConfig.from_recipe(name, data=str(file))
+    task = tasks.of_run(config)
+    teacher, tokenizer, _ = task.load_model(config.teacher)
+    positions = workshop.row_length(config, teacher.config.max_position_embeddings)
+    task.rows(task.load_corpus(config, tokenizer), tokenizer, teacher, positions)
+    written = [p for p in (tmp_path / "cache" / "tokens").rglob("*.*") if p.suffix != ".json"]
+    size = sum(p.stat().st_size for p in written if p.is_file())
+    assert found["disk"]["token_files"] == pytest.approx(size, rel=0.05)
+    # A disk that has no room for them.
+    monkeypatch.setattr(storage, "free_bytes", lambda path: size // 2)
+    assert any("disk will not do" in text for text in plans.plan(name, data=str(file))["warnings"])
+
+
 def test_proteins_for_a_teacher_that_reads_residues_and_predicts_hidden_ones(quick, tmp_path):
     from workbench.teaching import strangers
     from workbench.worlds import proteins

@@ -147,6 +147,12 @@ def token_type(vocabulary: int) -> np.dtype:
     return np.min_scalar_type(max(0, vocabulary - 1)).newbyteorder("<")
 
 
+def file_bytes(vocabulary: int, records: float, rows: float, tokens: float) -> float:
+    """What `tokenise` writes for a source: tokens, the end of each row, two counts a record."""
+    counts = ENDS.itemsize * rows + 2 * RECORDS.itemsize * records
+    return token_type(vocabulary).itemsize * tokens + counts
+
+
 def _make(
     stream: Stream,
     kind: RecordKind,

@@ -257,6 +257,8 @@ def disk(sketch: Sketch, run: Path) -> dict[str, Any]:
         "run_free": storage.free_bytes(run),
         "run_place": str(storage.existing(run)),
         "cache": cache_bytes(sketch),
+        # Beside the answers, under the same directory.
+        "token_files": sketch.reading.token_files,
         "cache_free": storage.free_bytes(cache),
         "cache_place": str(storage.existing(cache)),
         "download": download,

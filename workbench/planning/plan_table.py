@@ -102,7 +102,7 @@ def _parts(
 
 
 def _time(plan: dict[str, Any]) -> list[tuple[str, str]]:
-    machine, seconds = plan["machine"], plan["seconds"]
+    machine, seconds, disk = plan["machine"], plan["seconds"], plan["disk"]
     share = machine["efficiency"]
     threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
     where = threads if machine["device"] == "cpu" else "one GPU"
@@ -120,8 +120,24 @@ def _time(plan: dict[str, Any]) -> list[tuple[str, str]]:
             f"a few layers as wide as these, in {machine['seconds']:.1f} s",
         ),
         ("time", f"{in_time(seconds['total'])} of training: {_parts(names, seconds, in_time)}"),
-        ("", "start, teacher's loading, final measurement and figures come on top"),
+        (
+            "",
+            f"start, {_first(disk)}teacher's loading, final measurement and figures come on top",
+        ),
     ]
+
+
+def _tokens(disk: dict[str, Any]) -> str:
+    """What the tokens of the data take."""
+    if disk["token_files"] is None:
+        return "the size of the data's tokens is not known"
+    if not disk["token_files"]:
+        return "none for tokens, which are held in memory"
+    return f"{in_bytes(disk['token_files'])} for the tokens of the data, written before step 1"
+
+
+def _first(disk: dict[str, Any]) -> str:
+    return "" if disk["token_files"] == 0 else "tokenising the data, "
 
 
 def _space(plan: dict[str, Any]) -> list[tuple[str, str]]:
@@ -146,7 +162,7 @@ def _space(plan: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "cache",
-            f"{in_bytes(disk['cache'])} for the teacher's answers; "
+            f"{in_bytes(disk['cache'])} for the teacher's answers, {_tokens(disk)}; "
             f"{in_bytes(disk['cache_free'])} free",
         ),
     ]

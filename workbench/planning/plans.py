@@ -210,17 +210,18 @@ def _warnings(sketch: Sketch, found: dict[str, Any]) -> list[str]:
                 f"{size(there)} are free; try a smaller --batch-size"
             )
     same = disk["run_place"] == disk["cache_place"]
-    needed = disk["run_at_most"] + (disk["cache"] if same else 0)
+    kept = disk["cache"] + (disk["token_files"] or 0)
+    needed = disk["run_at_most"] + (kept if same else 0)
     if needed > disk["run_free"]:
         warnings.append(
-            f"the disk will not do: run{' and teacher cache' if same else ''} take up to "
+            f"the disk will not do: run{' and cache' if same else ''} take up to "
             f"{size(needed)} and {size(disk['run_free'])} are free at {disk['run_place']}"
         )
-    if not same and disk["cache"] > disk["cache_free"]:
+    if not same and kept > disk["cache_free"]:
+        advice = "use --no-cache, or " if disk["cache"] else ""
         warnings.append(
-            f"the disk will not do: the teacher cache takes {size(disk['cache'])} and "
-            f"{size(disk['cache_free'])} are free at {disk['cache_place']}; use --no-cache, or "
-            "set WORKBENCH_CACHE to another place"
+            f"the disk will not do: the cache takes {size(kept)} and {size(disk['cache_free'])} "
+            f"are free at {disk['cache_place']}; {advice}set WORKBENCH_CACHE to another place"
         )
     too_many = plan_costs.uncached(sketch)
     if too_many:

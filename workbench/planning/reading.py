@@ -21,6 +21,8 @@ from workbench.classifying import pairs
 from workbench.config import RunConfig
 from workbench.errors import WorkbenchError
 from workbench.hidden_words.masking import Masking
+from workbench.on_disk import token_files
+from workbench.on_disk.large_corpora import SMALL
 from workbench.on_disk.stored_rows import HELD_OUT_TOKENS
 from workbench.planning.arithmetic import Load
 from workbench.planning.places import Place
@@ -43,6 +45,8 @@ class Reading:
         tokens: in them; None if not known.
         held_out: the held-out rows as one load; None if not known.
         basis: where all this was taken from, in words.
+        token_files: bytes of the files into which a source that is not held in memory is
+            tokenised before the first step; 0 if it is held, None if not known.
     """
 
     step: Load
@@ -51,6 +55,7 @@ class Reading:
     tokens: int | None
     held_out: Load | None
     basis: str
+    token_files: float | None
 
     def to_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -78,6 +83,7 @@ def look(config: RunConfig, place: Place, teacher, tokenizer, positions: int) ->
     with _beginning(config, place) as (small, share):
         corpus = task.load_corpus(small, tokenizer)
         train, held_out = task.rows(corpus, tokenizer, teacher, positions)
+        letters = 0 if place.where == "world" else share * os.path.getsize(small.data)
     looked_at = share
     if config.train_sequences is not None and place.where != "world":
         # So many records are taken, from the first; some or all of them are in the beginning.
@@ -88,10 +94,12 @@ def look(config: RunConfig, place: Place, teacher, tokenizer, positions: int) ->
     loads = [_load(batch, scores) for batch in batches]
     held = [_load(batch, scores) for batch in judged]
     rest = share
+    # A table of classes is always held in memory.
+    streamed = place.where != "world" and scores != "example" and streams.is_large(config.data)
     if place.where == "world":
         # As many are held out as the configuration says.
         rest = 1.0
-    elif scores != "example" and streams.is_large(config.data):
+    elif streamed:
         # Of a source that is not held in memory at most so many held-out records are judged by,
         # and so many tokens; see `stored_rows.open_rows`.
         records = len(corpus.validation) or len(held_out)
@@ -100,6 +108,14 @@ def look(config: RunConfig, place: Place, teacher, tokenizer, positions: int) ->
             config.validation_sequences / records,
             HELD_OUT_TOKENS / sum(batch.tokens for batch in judged),
         )
+    everything = share * (len(corpus.train) + len(corpus.validation))
+    if streamed and (place.bytes >= streams.LARGE or letters + 64 * everything > SMALL):
+        held_tokens = sum(batch.tokens for many in (batches, judged) for batch in many)
+        stored = token_files.file_bytes(
+            len(tokenizer), everything, share * (len(train) + len(held_out)), share * held_tokens
+        )
+    else:
+        stored = 0.0
     basis = "all of the data" if looked_at == 1 else f"the first {1 / looked_at:.1%} of the data"
     return Reading(
         step=_mean(loads),
@@ -108,6 +124,7 @@ def look(config: RunConfig, place: Place, teacher, tokenizer, positions: int) ->
         tokens=round(share * sum(batch.tokens for batch in batches)),
         held_out=_sum(held, rest),
         basis=basis,
+        token_files=stored,
     )
 
 
@@ -204,8 +221,9 @@ def _unread(config: RunConfig, place: Place, positions: int, scores: str, lackin
         # A row a pair, and as many pairs as are drawn.
         rows = config.train_sequences
         judged = full(config.validation_sequences)
-        return Reading(step, step, rows, rows * positions, judged, basis)
-    return Reading(step, step, None, None, None, basis)
+        return Reading(step, step, rows, rows * positions, judged, basis, 0.0)
+    held = place.where == "world" or scores == "example" or not streams.is_large(config.data)
+    return Reading(step, step, None, None, None, basis, 0.0 if held else None)
 
 
 def _load(batch: corpora.Batch, scores: str) -> Load:
