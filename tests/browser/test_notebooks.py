@@ -14,7 +14,7 @@ def play_to_the_end(panel) -> None:
     """Press Play and wait until the run is finished."""
     panel.get_by_role("button", name="Play", exact=True).click()
     expect(panel.get_by_role("button", name="Pause", exact=True)).to_be_visible(timeout=120_000)
-    expect(panel).to_contain_text("Done", timeout=240_000)
+    expect(panel).to_contain_text("Done", timeout=400_000)
 
 
 def rows_of(lab) -> dict[str, list[str]]:
@@ -267,7 +267,7 @@ def test_out_in_the_world_streams_exports_and_averages(lab_page):
     lab = lab_page("12_out_in_the_world.ipynb", SECONDS=0.3)
     lab.run_all(timeout=400)
     said = lab.output_text()
-    assert "<|endoftext|>MKR" in said and "Student of protgpt2-tiny" in said
+    assert "<|endoftext|>MKR" in said and "protgpt2-tiny, student of protgpt2" in said
     assert re.search(r"teacher +[\d,]+ +125% ", said) and re.search(r"student +[\d,]+ +125% ", said)
     assert re.search(r"ONNX int8 +0\.\d\d ", said) and "pip install onnxruntime tokenizers" in said
     assert re.search(r"In the teacher's time for a batch of 1 fit \S+ of \d students", said)
@@ -284,7 +284,8 @@ def test_your_own_model_is_distilled_and_impossible_ones_are_refused(lab_page):
     said = lab.output_text()
     assert rows_of(lab)["oracle"] == ["–"] * 8  # nobody knows the truth about a file
     assert "0 tensors random" not in said and "tensors copied (100.0% of" in said
-    refusals = [line for line in said.splitlines() if line.startswith("✗ ")]
+    # Each goes over several lines, the others indented.
+    refusals = [" ".join(text.split()) for text in re.findall(r"^✗ .*(?:\n  .*)*", said, re.M)]
     assert len(refusals) == 7
     for word in ("12 layers", "layer 6", "causal", "sequence-to-sequence", "vocabulary",
                  "code of its own", "pickle"):  # fmt: skip
