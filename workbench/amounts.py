@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
+PREFIXES = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
+
 
 def in_bytes(amount: float) -> str:
     """Bytes for people: ``3.1 GB``, with powers of 1,000."""
-    for unit, size in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if amount >= size:
-            return f"{_short(amount / size)} {unit}"
-    return f"{amount:.0f} bytes"
+    return _scaled(amount, "B", "bytes")
 
 
 def in_time(seconds: float) -> str:
@@ -23,10 +22,15 @@ def in_time(seconds: float) -> str:
 
 def in_flops(amount: float) -> str:
     """FLOPs for people: ``1.3 PFLOP``."""
-    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+    return _scaled(amount, "FLOP", "FLOP")
+
+
+def _scaled(amount: float, unit: str, plain: str) -> str:
+    """With the largest prefix that leaves 1 or more; below the smallest as it is."""
+    for prefix, size in PREFIXES:
         if amount >= size:
-            return f"{_short(amount / size)} {unit}FLOP"
-    return f"{amount:.0f} FLOP"
+            return f"{_short(amount / size)} {prefix}{unit}"
+    return f"{amount:.0f} {plain}"
 
 
 def _short(value: float) -> str:

@@ -72,7 +72,7 @@ class Jupyter:
     address: str
     token: str
     notebooks: Path
-    complaints: str = ""
+    complaints: str
 
     def url(self, notebook: str) -> str:
         """Address of a notebook in a workspace with nothing else open."""

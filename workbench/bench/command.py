@@ -54,6 +54,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "devices": Benchmark("devices", "measure", "devices"),
     "stream": Benchmark("serving", "stream", "stream", table="serving"),
     "ensemble": Benchmark("serving", "ensemble", "ensemble", table="serving"),
+    "strangers": Benchmark("strangers", "measure", "strangers", table="strangers"),
     "portable": Benchmark("portable", "measure", "portable", table="portable"),
     "peers": Benchmark("peers.measure", "measure", "peers", table="peers.table"),
     "grid": Benchmark("peers.grid", "measure_grid", "grid"),

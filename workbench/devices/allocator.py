@@ -17,8 +17,9 @@ def keep_freed_memory() -> bool:
 
     A step on a CPU frees and allocates the same tensors, some MB each, over and over. By default
     glibc hands such blocks back to the system, which fills every page with zeros before it gives
-    it out again: some hundred page faults in each step of the classroom's student. With memory
-    kept there are a few; ``tests/unit/test_allocator.py`` counts them.
+    it out again: hundreds to thousands of page faults in each step of the classroom's student,
+    depending on what was freed before. With memory kept there are some twenty;
+    ``tests/unit/test_allocator.py`` counts them.
 
     Returns:
         Whether the C library has such a setting. Those of macOS, Windows and musl have not; there
