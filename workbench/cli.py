@@ -184,8 +184,11 @@ def distill(
         weight_decay=weight_decay, cached=cached, checkpoint_every=checkpoint_every,
     )  # fmt: skip
     if dry_run:
+        from workbench.devices import processes
         from workbench.planning import plan_table, plans
 
+        if processes.rank() > 0:
+            return  # the main process plans for all, and alone speaks
         planned = plans.plan(name, run, **options)
         if as_json:
             _print_json(planned)
@@ -224,7 +227,7 @@ def sweep(
     variant: Annotated[list[str] | None, typer.Option(help="Several variants.")] = None,
     init: Annotated[list[str] | None, typer.Option(help="Several starts of the student.")] = None,
     size: Annotated[list[str] | None, typer.Option(help="Several sizes of the student.")] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each point, seeds from 0.")] = 2,
+    seeds: Annotated[int | None, typer.Option(help="Runs of each point, seeds from 0; 2.")] = None,
     search: Annotated[
         str | None, typer.Option(help="tpe: search between the ends given, instead of a grid.")
     ] = None,
@@ -274,7 +277,8 @@ def sweep(
 
     options = {
         "temperature": temperature, "alpha": alpha, "variant": variant, "init": init, "size": size,
-        "search": search, "trials": trials, "scale": scale, "steps": steps, "teacher": teacher,
+        "seeds": seeds, "search": search, "trials": trials, "prune": prune or None,
+        "scale": scale, "steps": steps, "teacher": teacher,
         "data": data, "column": column, "label": label, "alleles": alleles,
         "match": match, "weights": _weights(weight), "batch_size": batch_size, "length": length,
         "micro_batch": micro_batch, "accumulate": accumulate, "precision": precision,
@@ -290,9 +294,8 @@ def sweep(
         raise UsageError("name a recipe, or go on with a sweep by --resume DIR")
     else:
         found = sweeps.sweep(
-            name, directory=directory, study=study, storage=storage, workers=workers, seeds=seeds,
-            prune=prune, **given,
-        )  # fmt: skip
+            name, directory=directory, study=study, storage=storage, workers=workers, **given
+        )
     if as_json:
         _print_json(found)
     else:
@@ -352,10 +355,10 @@ def evaluate(
         results = runs.evaluate(what)
     else:
         place = models.resolve_model(what)
-        if recipe is None and isinstance(place, Path) and place.is_dir():
+        if recipe is None:
             recipe = tasks.recipe_for(models.architectures(place))
         config = RunConfig.from_recipe(
-            recipe or "protgpt2-tiny", data=data, teacher=teacher, column=column, label=label,
+            recipe, data=data, teacher=teacher, column=column, label=label,
             alleles=alleles,
         )  # fmt: skip
         results = evaluation.evaluate_model(what, config)
@@ -443,8 +446,8 @@ def bench(
         str,
         typer.Argument(
             help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss, costs, "
-            "sliders, cache, streaming, scaling, full-shape, headline, devices, stream, ensemble, "
-            "portable, peers or grid."
+            "sliders, cache, streaming, scaling, full-shape, protocol, headline, devices, stream, "
+            "ensemble, strangers, portable, peers or grid."
         ),
     ] = "step",
     names: Annotated[

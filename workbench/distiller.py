@@ -238,11 +238,12 @@ class Distiller:
             with torch.no_grad():
                 hidden, _ = self._read(part)
                 rows = self._rows(hidden, part, scored)
+            signal = self._asked(part, scored)
             measured = self.objective.measured(
                 rows,
-                self.head,
+                precision.head(self.head, self.precision, self.device),
                 labels.to(self.device),
-                self.teacher.signal(part, scored),
+                precision.answering(signal, self.precision, self.device),
                 temperature=self.temperature,
                 alpha=self.alpha,
                 counts=counts,

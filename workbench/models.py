@@ -338,13 +338,14 @@ def hub_place(at: hub.Located, given: str) -> Path | str:
     return at.snapshot
 
 
-def architectures(path: Path) -> list[str]:
-    """What a model directory says it holds.
+def architectures(place: Path | str) -> list[str]:
+    """What a model directory, or a model on the hub, says it holds.
 
     Raises:
-        WorkbenchError: if it has no readable configuration.
+        WorkbenchError: if it has no readable configuration, or the hub cannot be reached.
     """
-    return stated(path).get("architectures") or []
+    said = stated(place) if isinstance(place, Path) else load_facts(place)[0].to_dict()
+    return said.get("architectures") or []
 
 
 def stated(path: Path) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def disk_error(error: Exception, path: Path, what: str) -> WorkbenchError:
     """One line for a failed write: the reason, and what to do about it."""
     reason = getattr(error, "strerror", None) or str(error)
     advice = (
-        "free some space and go on with `workbench resume`"
+        "free some space and give the command again (a run goes on with `workbench resume`)"
         if "space" in reason.lower() or "too large" in reason.lower() or "quota" in reason.lower()
         else "choose a directory that you can write to"
     )

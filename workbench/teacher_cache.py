@@ -29,6 +29,7 @@ from torch import Tensor
 from workbench import inner, models, storage
 from workbench.amounts import in_bytes
 from workbench.corpora import Batch
+from workbench.devices import precision
 from workbench.foreign import heads
 from workbench.inner import Looks
 from workbench.objective import TeacherSignal
@@ -202,6 +203,7 @@ def kept_or_live(
     batches: Sequence[Batch],
     *,
     directory: Path | None = None,
+    reads_in: str = "float32",
     progress: Callable[[int, int], None] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Teacher:
@@ -210,9 +212,10 @@ def kept_or_live(
     The student is the same either way; see `LiveTeacher.states`.
 
     Args:
-        teacher: as of `open_cache`, as are the next three.
+        teacher: as of `open_cache`, as are the next four.
         batches: all of them.
         directory: where caches live.
+        reads_in: the precision of the run that learns from it.
         progress: who is told how far it is.
         note: told in a sentence if the answers are not kept.
     """
@@ -220,9 +223,12 @@ def kept_or_live(
     size = answer_bytes(teacher, batches)
     # What another process has kept needs no room any more.
     if is_kept(size, directory) or (
-        size <= LARGEST and (directory / f"{cache_key(teacher, batches)}.safetensors").exists()
+        size <= LARGEST
+        and (directory / f"{cache_key(teacher, batches, reads_in)}.safetensors").exists()
     ):
-        return open_cache(teacher, batches, directory=directory, progress=progress)
+        return open_cache(
+            teacher, batches, directory=directory, reads_in=reads_in, progress=progress
+        )
     if note:
         note(f"note: the teacher is asked at every step: its answers would take {in_bytes(size)}")
     return teacher
@@ -247,6 +253,7 @@ def open_cache(
     batches: Sequence[Batch],
     *,
     directory: Path | None = None,
+    reads_in: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> CachedTeacher:
     """The teacher's answers to these batches, from the cache or made now.
@@ -255,26 +262,28 @@ def open_cache(
         teacher: the teacher, run only where the cache has no valid answer.
         batches: all of them; signals are found by their place.
         directory: where caches live; by default `cache_directory`.
+        reads_in: the precision in which the teacher is asked, see `devices.precision`; answers are
+            kept as float32.
         progress: called with (tokens done, tokens in all) while the cache is made.
 
     Raises:
         WorkbenchError: if the cache cannot be written.
     """
     directory = directory or cache_directory()
-    key = cache_key(teacher, batches)
+    key = cache_key(teacher, batches, reads_in)
     path = directory / f"{key}.safetensors"
     states = _load(path, key)
     if states is None:
         # First the place, then the work: asking a large teacher takes hours.
         storage.make_directory(directory, "the teacher cache")
-        states = _compute(teacher, batches, progress)
+        states = _compute(teacher, batches, reads_in, progress)
         metadata = {"format": FORMAT, "key": key, "sha256": _digest(states)}
         storage.write_safetensors(path, {"states": states}, metadata)
     head = teacher.head if teacher.keeps_hidden else None
     return CachedTeacher(states, teacher.vocabulary, head, teacher.device)
 
 
-def cache_key(teacher: LiveTeacher, batches: Sequence[Batch]) -> str:
+def cache_key(teacher: LiveTeacher, batches: Sequence[Batch], reads_in: str = "float32") -> str:
     """Hash of everything that the teacher's answers depend on."""
     digest = hashlib.sha256()
     config = {k: v for k, v in teacher.model.config.to_dict().items() if not k.startswith("_")}
@@ -282,6 +291,7 @@ def cache_key(teacher: LiveTeacher, batches: Sequence[Batch]) -> str:
     attention = getattr(teacher.model.config, "_attn_implementation", None)
     run_time = [
         FORMAT, torch.__version__, torch.get_num_threads(), str(teacher.device.type), attention,
+        *([] if reads_in == "float32" else [reads_in]),
     ]  # fmt: skip
     digest.update(json.dumps([config, run_time], sort_keys=True, default=str).encode())
     digest.update(models.fingerprint(teacher.model).encode())
@@ -293,12 +303,16 @@ def cache_key(teacher: LiveTeacher, batches: Sequence[Batch]) -> str:
 
 
 def _compute(
-    teacher: LiveTeacher, batches: Sequence[Batch], progress: Callable[[int, int], None] | None
+    teacher: LiveTeacher,
+    batches: Sequence[Batch],
+    reads_in: str,
+    progress: Callable[[int, int], None] | None,
 ) -> Tensor:
     total = sum(b.tokens for b in batches)
     states: Tensor | None = None
     for batch in batches:
-        part = teacher.states(batch).cpu()
+        with precision.reading(reads_in, teacher.device):
+            part = precision.full(teacher.states(batch)).cpu()
         if states is None:
             states = torch.empty((total, part.shape[1]), dtype=part.dtype)
         states[batch.first_token : batch.first_token + batch.tokens] = part

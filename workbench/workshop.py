@@ -123,6 +123,7 @@ def prepare(config: RunConfig, progress: Progress) -> Workshop:
         teacher = kept_or_live(
             live,
             train_batches,
+            reads_in=config.precision,
             progress=lambda done, total: progress.advance(done, total, {}),
             note=progress.note,
         )

@@ -259,6 +259,10 @@ def test_runs_that_differ_in_their_seed_are_stored(tmp_path):
     with pytest.raises(UsageError, match="differ in more than their seed"):
         ensemble_students.store([*runs, other], within=place)
     again = finished(tmp_path / "again", 4)
+    with pytest.raises(UsageError, match="there are no runs"):
+        ensemble_students.store([], within=place)
+    weighted = [finished(tmp_path / f"weighted-{s}", s, weights={"hard": 0.5}) for s in (0, 1)]
+    assert len(ensemble_students.store(weighted, within=tmp_path / "weighted")) == 2
     with pytest.raises(UsageError, match="two runs have the same seed"):
         ensemble_students.store([*runs, again], within=place)
     with pytest.MonkeyPatch.context() as patch:

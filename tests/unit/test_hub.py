@@ -328,3 +328,28 @@ def test_a_commit_on_the_hub_is_exported_from_where_its_files_lie(hub_cache):
     with pytest.raises(WorkbenchError) as said:
         subject.find("nobody/nothing")
     assert "\n" not in str(said.value)
+
+
+def test_a_model_of_the_hub_is_evaluated_by_its_own_kind(hub_cache, capsys, monkeypatch):
+    """By its configuration there, as a directory is; nobody need name a recipe."""
+    from workbench import cli, evaluation
+
+    asked = []
+
+    def evaluate_model(source, config):
+        asked.append((source, config.recipe))
+        raise WorkbenchError("enough was seen")
+
+    monkeypatch.setattr(evaluation, "evaluate_model", evaluate_model)
+    for name, built_in, recipe in (
+        ("Masked", "biobert", "distilbiobert"), ("Pairs", "pmhc", "distilbert-pmhc"),
+    ):  # fmt: skip
+        place = hub_cache / "hub" / f"models--somebody--{name}"
+        shutil.copytree(models.BUILT_IN_TEACHERS / built_in, place / "snapshots" / FIRST)
+        (place / "refs").mkdir()
+        (place / "refs" / "main").write_text(FIRST)
+        assert cli.status_of(["evaluate", f"somebody/{name}"]) == 1
+        assert asked.pop() == (f"somebody/{name}", recipe)
+    assert cli.status_of(["evaluate", NAME]) == 1
+    assert asked == [(NAME, "protgpt2-tiny")]
+    assert "enough was seen" in capsys.readouterr().err

@@ -213,6 +213,12 @@ def test_the_command_repeats_the_run():
         "--alpha 0.16666666666666666 --steps 7 --seed 2 --teacher 'my teacher' --size 2 "
         "--match -,2 --batch-size 5 --weight hard=0.1 --whole-words"
     )
+    # A precision that came from a launcher: the next one may be without it.
+    with pytest.MonkeyPatch.context() as launched:
+        launched.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+        half = RunConfig.from_recipe("protgpt2-tiny", steps=7)
+        assert half.precision == "bfloat16"
+        assert model_card.command(half).endswith("--precision bfloat16")
     config = RunConfig.from_recipe("protgpt2-tiny", steps=7, train_sequences=9)
     call = model_card.command(config)
     assert call.startswith("import workbench\n\nworkbench.distill(")

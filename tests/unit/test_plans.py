@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import shutil
 import socket
@@ -198,6 +199,10 @@ def test_of_a_large_table_the_first_records_are_looked_at(quick, tmp_path, monke
     part = plans.plan("protgpt2-tiny", data=str(file))["reading"]
     assert part["basis"] == "the first 33.3% of the data"
     assert part["tokens"] == pytest.approx(whole["tokens"], rel=0.1)
+    file.write_bytes(file.read_bytes()[:-100])  # a download that broke off
+    with pytest.raises(WorkbenchError, match=r"cannot read .*proteins\.parquet: ") as refused:
+        plans.plan("protgpt2-tiny", data=str(file))
+    assert "\n" not in str(refused.value)
 
 
 def test_a_packed_file_is_looked_into_and_nothing_is_tokenised_into_the_cache(
@@ -354,6 +359,58 @@ def test_memory_and_disk_that_will_not_do_are_said_in_plain_words(quick, monkeyp
     lost = plans.plan("distilbert-pmhc", train_sequences=48_000, **options)["warnings"]
     assert "--no-cache" not in lost[0]
     assert any("asked at every step" in warning for warning in lost)
+
+
+def test_run_and_cache_on_one_disk_are_added_up(quick, monkeypatch):
+    disk = plans.plan("protgpt2-tiny")["disk"]
+    assert disk["run_place"] != disk["cache_place"]  # two directories of one disk
+    enough_for_each = max(disk["run_at_most"], disk["cache"])
+    assert enough_for_each < disk["run_at_most"] + disk["cache"]
+    monkeypatch.setattr(storage, "free_bytes", lambda path: enough_for_each)
+    assert any(
+        "run and cache take up to" in line for line in plans.plan("protgpt2-tiny")["warnings"]
+    )
+    stat = os.stat
+    elsewhere = disk["cache_place"]
+
+    def other(path, *args, **kwargs):
+        found = stat(path, *args, **kwargs)
+        if str(path) != elsewhere:
+            return found
+        return os.stat_result((*found[:2], found.st_dev + 1, *found[3:]))
+
+    monkeypatch.setattr(plans.os, "stat", other)
+    assert not any("the disk" in line for line in plans.plan("protgpt2-tiny")["warnings"])
+
+
+def test_of_several_processes_the_main_one_plans_for_all(quick, capsys, monkeypatch):
+    alone = plans.plan("protgpt2-tiny", batch_size=32, micro_batch=24)
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    # Each of them has two rows of a batch, however many it might read at once.
+    shared = plans.plan("protgpt2-tiny", batch_size=32, micro_batch=24)
+    assert shared["memory"]["step"] < alone["memory"]["step"] / 4
+    arguments = ["distill", "protgpt2-tiny", "--dry-run", "--json"]
+    assert cli.status_of(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"] == "protgpt2-tiny"
+    monkeypatch.setenv("RANK", "3")
+    assert cli.status_of(arguments) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_classifier_of_five_classes_is_no_teacher_of_pairs(quick, tmp_path):
+    """Refused as the run refuses it; its weights are not needed for that."""
+    from workbench import models
+
+    shutil.copytree(models.BUILT_IN_TEACHERS / "pmhc", tmp_path / "five")
+    stated = json.loads((tmp_path / "five" / "config.json").read_text())
+    names = {str(i): str(i) for i in range(5)}
+    stated |= {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+    (tmp_path / "five" / "config.json").write_text(json.dumps(stated))
+    for begin in (plans.plan, runs.distill):
+        with pytest.raises(WorkbenchError, match="sorts into 5 classes; expected two"):
+            begin("distilbert-pmhc", teacher=str(tmp_path / "five"))
 
 
 def test_the_rates_are_measured_on_layers_of_these_widths(monkeypatch):

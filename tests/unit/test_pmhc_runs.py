@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import torch
 
 from workbench import cli, export, models, runs, runtime
 from workbench.bench import sizes
@@ -197,6 +198,20 @@ def test_a_table_is_taught_distilled_and_evaluated_to_the_end(table, tmp_path, c
     assert code == 0
     assert again["student"]["f1"] == pytest.approx(found["student"]["f1"])
     assert again["baseline"]["f1"] is None and again["kept"] == found["kept"]
+
+
+def test_a_teacher_that_calls_nothing_a_binder_has_no_f1_to_keep(teacher, tmp_path):
+    model, tokenizer, _ = classifiers.load(teacher)
+    with torch.no_grad():
+        model.classifier.bias.copy_(torch.tensor([50.0, -50.0]))
+    export.save_model(tmp_path / "never", model, tokenizer)
+    found = runs.distill(
+        "distilbert-pmhc", tmp_path / "run", progress=Silent(), teacher=str(tmp_path / "never"),
+        steps=2, **SMALL,
+    )  # fmt: skip
+    assert found["teacher"]["f1"] == 0 and found["kept"] is None
+    assert "teacher's F1 (95" not in (tmp_path / "run" / "student" / "README.md").read_text()
+    assert runs.evaluate(tmp_path / "run")["kept"] is None
 
 
 def test_what_is_wrong_is_one_line(teacher, table, tiny_teacher, tmp_path, capsys):

@@ -707,6 +707,8 @@ def _is_worker_of(process: psutil.Process, parent: int) -> bool:
         ([NAME, "--temperature", "1", "warm"], "valid"),
         ([NAME, "--alpha", "0", "-1"], "alpha is -1.0; expected"),
         ([NAME, "--alpha", "0", "--resume", "x"], "--resume knows its sweep"),
+        (["--resume", "x", "--seeds", "5"], "--resume knows its sweep"),
+        (["--resume", "x", "--prune"], "--resume knows its sweep"),
         ([NAME, "--alpha", "0", "--storage", "here"], "expected the URL of a database"),
     ],
 )

@@ -139,6 +139,30 @@ def test_a_student_gets_the_same_bytes_from_the_cache(live, batches, tiny_shape,
     assert train(live) == train(open_cache(deaf(live), batches, directory=tmp_path))
 
 
+@pytest.mark.parametrize("kind", ["live", "wide"])
+def test_in_half_precision_too_what_is_kept_is_what_a_run_would_hear(
+    kind, batches, tiny_shape, tmp_path, request
+):
+    teacher = request.getfixturevalue(kind)
+    made = open_cache(teacher, batches, directory=tmp_path, reads_in="bfloat16")
+    assert made.all_states.dtype == torch.float32
+    whole = open_cache(teacher, batches, directory=tmp_path)
+    assert 0 < (made.all_states - whole.all_states).abs().max() < 0.1 * whole.all_states.abs().max()
+
+    def train(source) -> tuple[str, dict]:
+        student = models.build_causal_lm(tiny_shape, activation="gelu_pytorch_tanh", seed=1)
+        distiller = Distiller(
+            student, Objective(), source, temperature=4.0, alpha=0.1, learning_rate=1e-2,
+            schedule=Schedule(9, 2), reads_in="bfloat16",
+        )  # fmt: skip
+        for batch in batches:
+            distiller.step(batch)
+        return models.fingerprint(student), distiller.ledger(batches[0])
+
+    kept = open_cache(deaf(teacher), batches, directory=tmp_path, reads_in="bfloat16")
+    assert train(teacher) == train(kept) != train(whole)
+
+
 def test_temperature_and_alpha_do_not_enter(live, batches, tiny_shape, tmp_path):
     cached = open_cache(live, batches, directory=tmp_path)
     student = models.build_causal_lm(tiny_shape, activation="gelu_pytorch_tanh", seed=1)

@@ -56,7 +56,10 @@ def store(runs: Sequence[str | Path], within: Path = PLACE) -> list[Path]:
         WorkbenchError: if a run is not finished, the students are too large, or the disk refuses.
     """
     configs = {Path(run): load_config(RunDirectory(Path(run))) for run in runs}
-    if len({replace(config, seed=0, **_HABITS) for config in configs.values()}) != 1:
+    if not configs:
+        raise UsageError("there are no runs; name their directories")
+    alike = [replace(config, seed=0, **_HABITS) for config in configs.values()]
+    if any(config != alike[0] for config in alike):
         raise UsageError(
             f"the {len(configs)} runs differ in more than their seed; expected runs of one sweep "
             "over seeds"

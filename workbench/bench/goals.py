@@ -50,15 +50,3 @@ def plain(measured: dict[str, Any]) -> list[str]:
         else:
             lines.append(f"{key}: {value:,.4g}" if isinstance(value, float) else f"{key}: {value}")
     return lines
-
-
-def aligned(lines: list[list[str]]) -> str:
-    """Cells in columns: the first to the left, the others to the right."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )

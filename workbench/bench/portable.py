@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.bench.goals import Goal, aligned, goals_text
+from workbench.bench.goals import Goal, goals_text
+from workbench.columns import aligned
 from workbench.progress import Progress, Silent, for_here
 
 #: Built-in models, and recipes whose students are trained first.

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from workbench import models, recipes
-from workbench.bench.goals import aligned
 from workbench.classifying import classifiers
+from workbench.columns import aligned
 from workbench.hidden_words import masked_lm
 from workbench.progress import Progress, for_here
 from workbench.recipes import Shape

@@ -26,8 +26,8 @@ from workbench.amounts import in_bytes
 from workbench.bench import fits
 from workbench.bench import scaling_points as points
 from workbench.bench.fits import Fit
-from workbench.bench.goals import aligned
 from workbench.bench.scaling_points import Point
+from workbench.columns import aligned
 from workbench.planning import arithmetic, sketches
 from workbench.planning.arithmetic import Load, Size
 from workbench.recipes import Shape

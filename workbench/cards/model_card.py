@@ -339,6 +339,8 @@ def command(config: RunConfig) -> str:
     usual = RunConfig.from_recipe(
         config.recipe, variant=config.variant, scale=config.scale, steps=config.steps,
         data=config.data,
+        # Not the launcher's, which whoever repeats the run need not have.
+        precision=recipes.get(config.recipe).scale(config.scale).precision,
     )  # fmt: skip
     always = ("temperature", "alpha", "steps", "seed")
     if config.label is not None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 #: Usual names of the column of texts, the likeliest first.
 TEXT_COLUMNS = ("text", "sequence", "sentence", "seq", "protein", "protein_sequence", "content")
-#: Lines that a note names before it only counts, and classes that a message does.
-NAMED_LINES, NAMED_CLASSES = 5, 12
+#: Classes that a message names before it only counts.
+NAMED_CLASSES = 12
 
 
 class Example(NamedTuple):
@@ -129,10 +129,7 @@ def read(source: str, label: str, column: str | None = None) -> tuple[list[Examp
     for text, line in contradicted.items():
         left_out["the same text with two classes"].append(line)
         del found[text]
-    notes = [
-        f"{source}: {len(lines):,} of {len(rows):,} rows left out: {reason} ({_named(lines)})"
-        for reason, lines in sorted(left_out.items())
-    ]
+    notes = tables.left_out(source, len(rows), left_out)
     if not found:
         raise WorkbenchError(
             f"{source} holds no usable row"
@@ -228,7 +225,7 @@ def tokenise(
     if long and progress is not None:
         progress.note(
             f"note: {source}: {len(long):,} of {len(texts):,} texts are longer than "
-            f"{positions:,} tokens and are cut off there ({_named(long)})"
+            f"{positions:,} tokens and are cut off there ({tables.named_lines(long)})"
         )
     rows = [np.array(ids, dtype=np.int64) for ids in cut]
     return Rows(rows, sum(map(len, rows)), labels)
@@ -256,10 +253,3 @@ def _whole(label: str) -> int | None:
     except ValueError:
         return None
     return int(number) if number.is_integer() else None
-
-
-def _named(lines: list[int]) -> str:
-    lines = sorted(lines)
-    shown = ", ".join(f"{n}" for n in lines[:NAMED_LINES])
-    more = f" and {len(lines) - NAMED_LINES:,} more" if len(lines) > NAMED_LINES else ""
-    return f"line{'s' if len(lines) > 1 else ''} {shown}{more}"

@@ -33,8 +33,6 @@ ALLELE_COLUMNS = ("allele", "pseudosequence")
 #: Lengths of peptides that HLA class I molecules are measured with.
 SHORTEST, LONGEST = 8, 15
 PSEUDO_LENGTH = 34
-#: Lines that a note names before it only counts.
-NAMED_LINES = 5
 #: Pairs with alleles never seen that a world draws, as a share of the other held-out pairs.
 UNSEEN_SHARE = 0.25
 #: Seeds of the built-in data, the same for every run, so that runs can be compared and the
@@ -159,10 +157,7 @@ def read_pairs(source: str, pseudo_sequences: dict[str, str]) -> tuple[list[Reco
             left_out.setdefault("the same pair with both labels", []).append(line)
     for pair in contradicted:
         left_out["the same pair with both labels"].append(found.pop(pair)[0])
-    notes = [
-        f"{source}: {len(lines):,} of {len(rows):,} rows left out: {reason} ({_name(lines)})"
-        for reason, lines in sorted(left_out.items())
-    ]
+    notes = tables.left_out(source, len(rows), left_out)
     if not found:
         raise WorkbenchError(
             f"{source} holds no usable pair of peptide and allele"
@@ -275,13 +270,6 @@ def _fault(peptide: str, allele: str, label: str, known: dict[str, str]) -> str:
     if label not in ("0", "1", "0.0", "1.0"):
         return "the label is neither 0 nor 1"
     return ""
-
-
-def _name(lines: list[int]) -> str:
-    lines = sorted(lines)
-    named = ", ".join(f"{n}" for n in lines[:NAMED_LINES])
-    more = f" and {len(lines) - NAMED_LINES:,} more" if len(lines) > NAMED_LINES else ""
-    return f"line{'s' if len(lines) > 1 else ''} {named}{more}"
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> list[tables.Row]:

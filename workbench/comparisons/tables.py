@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from workbench import tasks
+from workbench.columns import aligned
 from workbench.evaluation import ROW_NAMES, speed_words
 
 EXPLAINED = {
@@ -22,12 +23,7 @@ def table(results: dict[str, Any]) -> str:
     columns = task.columns()
     lines = [["", *(title for _, title, _ in columns)]]
     lines += [[name, *_cells(results[name], task)] for name in ROW_NAMES]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    padded = (
-        [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
-        for line in lines
-    )
-    return "\n".join("  ".join(line) for line in padded)
+    return aligned(lines)
 
 
 def summary(results: dict[str, Any]) -> str:

@@ -140,6 +140,16 @@ def accelerator() -> Accelerator:
         return Accelerator(cpu=on_cpu, kwargs_handlers=[patience])
 
 
+def device_alone() -> torch.device:
+    """The device that the main process works on, without waiting for the others to come."""
+    if count() == 1:
+        return accelerator().device
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    if on_cpu or not torch.accelerator.is_available():
+        return torch.device("cpu")
+    return torch.accelerator.current_accelerator()
+
+
 class Team:
     """The processes of one run, seen from one of them.
 

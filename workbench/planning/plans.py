@@ -8,11 +8,13 @@ layers of these widths, measured now (`rates`).
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from workbench import amounts, inner, layer_maps, models, recipes, tasks, workshop
+from workbench.classifying import classifiers
 from workbench.config import RunConfig
 from workbench.devices import processes
 from workbench.errors import WorkbenchError
@@ -57,10 +59,7 @@ def plan(recipe: str, run: str | Path | None = None, **options: Any) -> dict[str
     sketch = _sketch(config)
     # Before the measurement: what the program itself takes, libraries and all.
     program, free = psutil.Process().memory_info().rss, psutil.virtual_memory().available
-    from accelerate import Accelerator
-
-    device = Accelerator().device
-    measured = rates.measure(_asked(sketch), device)
+    measured = rates.measure(_asked(sketch), processes.device_alone())
     flops = plan_costs.flops(sketch)
     found = {
         "recipe": config.recipe,
@@ -104,6 +103,8 @@ def _sketch(config: RunConfig) -> Sketch:
     suitability.check_own_teacher(config, built_in=teacher_place.where == "built in")
     if tokenizer is not None and config.label is None:
         suitability.check_tokenizer(teacher.config, tokenizer, task.kind, str(teacher_place.path))
+        if task.kind is models.CLASSIFIER:
+            classifiers.check_answers(teacher.config, tokenizer, str(teacher_place.path))
     elif tokenizer is not None:
         suitability.check_texts(config, Facts(config.teacher, teacher.config, tokenizer))
     tokens = teacher.config.vocab_size if tokenizer is None else len(tokenizer)
@@ -131,7 +132,8 @@ def _sketch(config: RunConfig) -> Sketch:
 
 def _footing(config: RunConfig) -> Footing:
     """How a run of this configuration holds its numbers and takes its steps."""
-    held = config.micro_batch or -(-config.batch_size // processes.count())
+    share = -(-config.batch_size // processes.count())
+    held = min(config.micro_batch or share, share)
     return Footing(
         activation_bytes=2 if config.precision == "bfloat16" else 4,
         parts=-(-config.batch_size // held),
@@ -209,7 +211,8 @@ def _warnings(sketch: Sketch, found: dict[str, Any]) -> list[str]:
                 f"the GPU's memory will not do: the run takes some {size(memory['device'])} and "
                 f"{size(there)} are free; try a smaller --batch-size"
             )
-    same = disk["run_place"] == disk["cache_place"]
+    run_place, cache_place = (os.stat(disk[place]) for place in ("run_place", "cache_place"))
+    same = run_place.st_dev == cache_place.st_dev
     kept = disk["cache"] + (disk["token_files"] or 0)
     needed = disk["run_at_most"] + (kept if same else 0)
     if needed > disk["run_free"]:

@@ -19,7 +19,7 @@ from typing import Any
 from workbench import corpora, tasks
 from workbench.classifying import pairs
 from workbench.config import RunConfig
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, first_line
 from workbench.hidden_words.masking import Masking
 from workbench.on_disk import token_files
 from workbench.on_disk.large_corpora import SMALL
@@ -181,10 +181,13 @@ def _first_lines(path: Path, small: Path) -> float:
 
 def _first_records(path: Path, small: Path) -> float:
     """Write the first records of a Parquet file to one of their own."""
-    from pyarrow import Table, parquet
+    from pyarrow import ArrowException, Table, parquet
 
-    file = parquet.ParquetFile(path)
-    batch = next(file.iter_batches(RECORDS))
+    try:
+        file = parquet.ParquetFile(path)
+        batch = next(file.iter_batches(RECORDS))
+    except (ArrowException, OSError) as error:
+        raise WorkbenchError(f"cannot read {path}: {first_line(error)}") from error
     parquet.write_table(Table.from_batches([batch]), small)
     return file.metadata.num_rows / batch.num_rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from workbench.columns import aligned
 from workbench.portable.quality import KEYS
 
 _TITLES = {"perplexity": "perplexity", "accuracy": "accuracy", "f1": "F1", "auc": "AUC"}
@@ -29,18 +30,10 @@ def text(found: dict[str, Any]) -> str:
             "–" if differs is None else f"{differs:.1e}",
             *(f"{row[key]:.4f}" for key in judged),
         ])  # fmt: skip
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    table = [
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
     said = (
         f"Latency of one input of {found['typical_tokens']} tokens on one thread.\n"
         "Memory of the whole process, of which the libraries take "
         f"{rows['PyTorch']['libraries_memory_mb']:.0f} MB with PyTorch and "
         f"{rows['ONNX float32']['libraries_memory_mb']:.0f} MB with onnxruntime."
     )
-    return "\n".join([*table, said])
+    return f"{aligned(lines)}\n{said}"

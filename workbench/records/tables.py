@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ TABLES = (".csv", ".tsv", ".parquet")
 LABEL_COLUMNS = ("label", "class", "category", "target", "labels")
 #: Columns by which a table is known as one of peptide–HLA pairs.
 PAIR_COLUMNS = {"peptide", "allele"}
+#: Lines that `named_lines` names before it only counts.
+NAMED_LINES = 5
 #: A row: the line it ends in (of Parquet its number, from 1), and its cells by column.
 Row = tuple[int, dict[str, str]]
 
@@ -122,6 +124,21 @@ def _parquet(path: Path, columns: Sequence[str]) -> list[Row]:
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value).strip()
+
+
+def named_lines(numbers: Sequence[int]) -> str:
+    """Lines in words: ``line 3``, or ``lines 3, 5, 8, 9, 12 and 1,204 more``."""
+    first = sorted(numbers)[:NAMED_LINES]
+    more = f" and {len(numbers) - len(first):,} more" if len(numbers) > len(first) else ""
+    return f"line{'s' if len(numbers) > 1 else ''} {', '.join(map(str, first))}{more}"
+
+
+def left_out(source: object, rows: int, reasons: Mapping[str, Sequence[int]]) -> list[str]:
+    """A note for each reason why lines of a table were left out."""
+    return [
+        f"{source}: {len(lines):,} of {rows:,} rows left out: {reason} ({named_lines(lines)})"
+        for reason, lines in sorted(reasons.items())
+    ]
 
 
 def _separator(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from workbench.columns import aligned
 from workbench.comparisons import verdicts
 from workbench.comparisons.headline import Headline
 from workbench.run_directory import versions
@@ -193,9 +194,7 @@ def table(found: dict[str, Any]) -> str:
                 *_figures(point, digits),
             ]
         )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = ["  ".join(c.rjust(w) for c, w in zip(x, widths, strict=True)).rstrip() for x in lines]
-    return "\n".join([*text, *_sentences(found)])
+    return "\n".join([aligned(lines), *_sentences(found)])
 
 
 def _figures(point: dict[str, Any], digits: int) -> list[str]:

@@ -239,9 +239,12 @@ class Classification:
 
 
 def _kept(answers: dict[str, Judgement]) -> dict[str, Any] | None:
+    """Share of the teacher's F1; None where it has none: a teacher that calls nothing a binder."""
     if not {"teacher", "student"} <= set(answers):
         return None
     teacher, student = answers["teacher"], answers["student"]
+    if student.score(0).f1 is None or not teacher.score(0).f1:
+        return None
     ratio, interval = classification.ratio(
         teacher.labels, student.probabilities, teacher.probabilities, "f1", resamples=1000
     )

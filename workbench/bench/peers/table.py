@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.bench.goals import aligned, goals_text
+from workbench.bench.goals import goals_text
+from workbench.columns import aligned
 
 
 def text(found: dict[str, Any]) -> str:
