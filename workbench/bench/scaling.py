@@ -11,7 +11,8 @@ read. Fitted, with prices that are never negative:
 Numbers are those that the layers hold a token (`arithmetic.activation_numbers`): what is no matrix
 product, norms, activation functions, attention's softmax, touches each of them some times. Logits
 are those of both models, on which the loss works. Everything beyond the measured points is
-predicted, and what is said of a GPU is computed from its rate on paper.
+predicted, and what is said of a GPU is computed from its rate on paper. The comparison of hidden
+states and attention, layer by layer, is in none of the points and so in no prediction.
 """
 
 from __future__ import annotations
@@ -237,6 +238,8 @@ def text(measured: dict[str, Any]) -> str:
         "Days of teacher and student, without a baseline: here, predicted from the fit; on a GPU, "
         f"computed from {gpu['flops'] / 1e12:g} TFLOP/s × {gpu['efficiency']:g}, not measured:",
         _days(measured["published"]),
+        "Hidden states and attention that a loss compares layer by layer (compactbiobert, "
+        "tinybiobert) are not in it.",
         "",
         f"Hidden states are written at {disk['write_bytes_per_second'] / 1e6:,.0f} MB/s and read "
         f"at {disk['read_bytes_per_second'] / 1e6:,.0f} MB/s"
