@@ -54,13 +54,20 @@ def restore(directory: RunDirectory, shop: Workshop) -> None:
 
 
 def step_of(directory: RunDirectory) -> int | None:
-    """Step of a run's checkpoint; None without one."""
-    from safetensors import safe_open
+    """Step of a run's checkpoint; None without one.
+
+    Raises:
+        WorkbenchError: if it is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
 
     if not directory.checkpoint.exists():
         return None
-    with safe_open(directory.checkpoint, "pt") as file:
-        return int(file.metadata()["step"])
+    try:
+        with safe_open(directory.checkpoint, "pt") as file:
+            return int(file.metadata()["step"])
+    except (SafetensorError, OSError) as error:
+        raise _damaged(directory, error) from error
 
 
 def differences(one: RunDirectory, other: RunDirectory) -> list[str]:
@@ -85,6 +92,13 @@ def differences(one: RunDirectory, other: RunDirectory) -> list[str]:
     return found + (["knobs"] if left_knobs != right_knobs else [])
 
 
+def _damaged(directory: RunDirectory, error: Exception) -> WorkbenchError:
+    return WorkbenchError(
+        f"the checkpoint {directory.checkpoint} is damaged ({error}); remove it to begin "
+        "this run again from its start"
+    )
+
+
 def _read(directory: RunDirectory) -> tuple[int, dict[str, dict[str, float]], dict[str, Any]]:
     """Step, knobs of each role, and tensors."""
     from safetensors import SafetensorError, safe_open
@@ -94,8 +108,5 @@ def _read(directory: RunDirectory) -> tuple[int, dict[str, dict[str, float]], di
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise WorkbenchError(
-            f"the checkpoint {directory.checkpoint} is damaged ({error}); remove it to begin "
-            "this run again from its start"
-        ) from error
+        raise _damaged(directory, error) from error
     return int(metadata["step"]), json.loads(metadata["knobs"]), tensors

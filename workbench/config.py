@@ -123,6 +123,12 @@ class RunConfig:
                 "--alleles is for pairs of peptide and HLA, --label (or --column) for texts and "
                 "their classes; give one of them"
             )
+        if self.data.startswith("world:"):
+            # Of another task --alleles is refused with the data themselves, in other words.
+            about_pairs = recipe.task == "text-classification"
+            for name in ("column", "alleles") if about_pairs else ("column",):
+                if getattr(self, name):
+                    raise UsageError(f"--{name} is about a file of data; give it with --data FILE")
         if self.match is not None:
             if not recipe.variant(self.variant).objective.looks_inside:
                 raise UsageError(

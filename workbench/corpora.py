@@ -24,7 +24,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.foreign import dialects
-from workbench.records import sources
+from workbench.records import sources, streams
 from workbench.records.sources import check_text as check_text
 from workbench.worlds.proteins import AMINO_ACIDS
 
@@ -172,7 +172,7 @@ def load(
     """
     if source == PROTEIN_WORLD:
         return _protein_world(train_sequences or 4000, validation_sequences)
-    records = sources.read(source, column, EXPECTED) if records is None else records
+    records = streams.read(source, column, EXPECTED) if records is None else records
     if train_sequences is not None:
         records = records[:train_sequences]
     sequences, notes = clean(records, source)

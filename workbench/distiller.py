@@ -388,7 +388,9 @@ class Distiller:
                     if gradient is not None:
                         held += gradient
             self.team.add_up(whole)
-            norms[name] = weight * sum(float(g.double().square().sum()) for g in whole) ** 0.5
+            norms[name] = (
+                weight * sum(float(precision.exact(g).square().sum()) for g in whole) ** 0.5
+            )
         return self.objective.entries(self._sums(value), norms, self.alpha)
 
     def _sums(self, numbers: dict[str, float]) -> dict[str, float]:

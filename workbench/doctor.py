@@ -78,7 +78,7 @@ def examine() -> list[Finding]:
 def _run(check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, ValueError, KeyError) as error:
         # A check that cannot be made, as a package is missing or broken, has found something.
         name = check.__name__.removeprefix("check_")
         return [Finding(name, "wrong", f"cannot be checked: {_line(error)}", INSTALL)]

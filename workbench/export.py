@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,13 @@ from workbench.devices import machine
 from workbench.run_directory import RunDirectory
 from workbench.workshop import Workshop
 
+#: Files of a saved model, this package's or one of the hub's.
+_OF_A_MODEL = re.compile(
+    r"(generation_|tokenizer_|preprocessor_)?config\.json|README\.md|\.gitattributes|merges\.txt|"
+    r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|vocab\.(txt|json)|"
+    r"tokenizer\.(json|model)|special_tokens_map\.json|added_tokens\.json|chat_template\.jinja"
+)
+
 
 def save_student(path: Path, shop: Workshop) -> None:
     """Save weights (safetensors), configuration and tokenizer; whole or not at all.
@@ -28,6 +36,12 @@ def save_student(path: Path, shop: Workshop) -> None:
     """
     student = shop.student.accelerator.unwrap_model(shop.student.student)
     save_model(path, student, shop.tokenizer)
+
+
+def is_model(path: Path) -> bool:
+    """Whether a directory holds a saved model and nothing else."""
+    names = {p.name for p in path.iterdir()}
+    return "config.json" in names and all(map(_OF_A_MODEL.fullmatch, names))
 
 
 def save_model(path: Path, model, tokenizer) -> None:

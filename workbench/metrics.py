@@ -12,6 +12,7 @@ from torch import Tensor
 
 from workbench import models
 from workbench.corpora import Batch, clean_sequence
+from workbench.devices.precision import exact
 from workbench.foreign import dialects
 from workbench.objective import Objective, Scored
 from workbench.row_bootstrap import RowSums
@@ -132,7 +133,7 @@ class Tally:
         """
         log_q = torch.log_softmax(logits, dim=-1)
         own = log_q.gather(1, labels[:, None])
-        self.nll -= float(own.double().sum())
+        self.nll -= float(exact(own).sum())
         confidence, guess = torch.softmax(logits, dim=-1).max(dim=-1)
         right = guess == labels
         self.first += int(right.sum())
@@ -146,12 +147,12 @@ class Tally:
             log_p = torch.log_softmax(teacher, dim=-1)
             p = torch.softmax(teacher, dim=-1)
             kl, agreed = (p * (log_p - log_q)).sum(-1), log_p.argmax(dim=-1) == guess
-            self.kl += float(kl.double().sum())
+            self.kl += float(exact(kl).sum())
             self.agreed += int(agreed.sum())
             self.compared += len(labels)
             found |= {"kl_to_teacher": kl, "agreement": agreed}
         if self._by_row is not None:
-            numbers = {name: value.double().cpu().numpy() for name, value in found.items()}
+            numbers = {name: value.cpu().double().numpy() for name, value in found.items()}
             self._by_row.add(members, **numbers)
 
     def quality(self, residues: int | None) -> Quality:
@@ -271,10 +272,10 @@ def residue_frequencies(sequences: Sequence[str]) -> dict[str, float]:
 
 def _fill_bins(bins: np.ndarray, confidence: Tensor, correct: Tensor) -> None:
     """Add to [count, Σ correct, Σ confidence] of each bin of confidence."""
-    confidence_values = confidence.double().cpu().numpy()
+    confidence_values = confidence.cpu().double().numpy()
     index = np.minimum((confidence_values * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     bins[0] += np.bincount(index, minlength=CALIBRATION_BINS)
-    bins[1] += np.bincount(index, correct.double().cpu().numpy(), minlength=CALIBRATION_BINS)
+    bins[1] += np.bincount(index, correct.cpu().double().numpy(), minlength=CALIBRATION_BINS)
     bins[2] += np.bincount(index, confidence_values, minlength=CALIBRATION_BINS)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from workbench import losses
+from workbench.devices.precision import exact
 from workbench.errors import WorkbenchError
 from workbench.lazily import torch
 from workbench.losses import Direction, Reduction
@@ -412,7 +413,7 @@ class Objective:
             for name, term in zip(weights, terms, strict=True):
                 (gradient,) = torch.autograd.grad(term, logits, retain_graph=True)
                 value[name] += float(term.detach())
-                square[name] += float((weights[name] * gradient).double().square().sum())
+                square[name] += float(exact(weights[name] * gradient).square().sum())
         return value, square
 
     def entries(

@@ -45,7 +45,7 @@ class Probe:
         model.eval()
         try:
             with torch.no_grad():
-                answer = self.ask(model).double().cpu().numpy()
+                answer = self.ask(model).cpu().double().numpy()
         finally:
             model.train(was_training)
         return (answer - answer.mean()).astype(np.float32)

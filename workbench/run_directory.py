@@ -173,9 +173,13 @@ def read_metrics(run: str | Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
+    for number, line in enumerate(path.read_text("utf-8").splitlines(keepends=True), start=1):
+        if not line.endswith("\n"):
+            continue
+        try:
             lines.append(json.loads(line))
+        except ValueError as error:
+            raise WorkbenchError(f"{path}, line {number}, is damaged: {error}") from error
     return lines
 
 

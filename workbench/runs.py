@@ -173,10 +173,11 @@ def replay(
     directory = RunDirectory(Path(target) if target else new_name(config))
     check_free(directory)
     progress = progress or for_here()
-    with new_directory(directory), _closing(progress):
+    with _leaving(directory), new_directory(directory), _closing(progress):
         shop = workshop.prepare(as_begun(source, config), progress)
         check_teacher(source, shop.origin)
-        storage.write_json(directory.config, described(config, origin=shop.origin))
+        planned = [event.to_json() for event in happened]
+        storage.write_json(directory.config, described(config, planned, shop.origin))
         session = Session(directory, config, shop, progress, scheduled=happened)
         session.begin()
         progress.stage("repeating the run")

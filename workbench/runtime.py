@@ -127,12 +127,14 @@ def peak_memory_mb(model, batch: Tensor) -> float:
     inside an operation is not seen. On a GPU the allocator is asked.
     """
     device = next(model.parameters()).device
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
     if device.type == "cuda":
         score(model, batch)
         torch.cuda.reset_peak_memory_stats(device)
+        # Other models and their moments may live there, too.
+        before = torch.cuda.memory_allocated(device)
         score(model, batch)
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        return (weights + torch.cuda.max_memory_allocated(device) - before) / 1e6
     with _LiveBytes([*model.parameters(), *model.buffers(), batch]) as live:
         score(model, batch)
     return (weights + live.peak) / 1e6

@@ -330,13 +330,16 @@ class Session:
     def _apply_scheduled(self) -> None:
         while self._scheduled and self._scheduled[0][0].step <= self.step:
             event, recorded = self._scheduled.pop(0)
-            if event.name == END:
+            ends = event.name == END
+            if ends:
                 self.ended = str(event.new)
             else:
                 event = Event(self.step, event.name, self.knobs()[event.name], event.new)
                 self._carry_out(event)
             if not recorded and self._team.main:
                 events.append(self.directory.events, event)
+            if ends:
+                self.save()
 
     def _data_digest(self) -> str:
         """Of some training batches; several processes must have the same."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,14 @@ import torch
 
 from workbench import corpora, models, storage, tasks
 from workbench.config import RunConfig
+from workbench.corpora import Batch
 from workbench.distiller import Distiller, Snapshot, StepRecord
 from workbench.errors import NonFiniteLoss, WorkbenchError
 from workbench.workshop import Workshop
 
 FORMAT = "workbench baseline 1"
+#: Batches by which the data of a baseline are known, where there are more.
+READ = 10_000
 #: Settings of a run that its baseline does not know.
 _NOT_ITS_OWN = ("temperature", "alpha", "variant", "match", "weights", "cached", "log_every",
                 "checkpoint_every")  # fmt: skip
@@ -148,12 +151,22 @@ def share(
 
 
 def key(shop: Workshop, config: RunConfig) -> str:
-    """Hash of all that decides a baseline's bytes: settings, start, teacher, threads, release."""
+    """Hash of all that decides a baseline's bytes: settings, start, teacher, data and so on."""
     own = {k: v for k, v in config.to_json().items() if k not in _NOT_ITS_OWN}
     start = models.fingerprint(shop.baseline.student)
     teacher = models.fingerprint(shop.teacher_model)
-    rest = [own, start, teacher, torch.get_num_threads(), torch.__version__, FORMAT]
+    read = _digest_of(shop.train_batches) + _digest_of(shop.validation_batches)
+    rest = [own, start, teacher, read, torch.get_num_threads(), torch.__version__, FORMAT]
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _digest_of(batches: Sequence[Batch]) -> str:
+    """Of all batches, or of some thousands where there are too many to be read in a minute."""
+    digest = hashlib.sha256(str(len(batches)).encode())
+    for index in range(0, len(batches), 1 + len(batches) // READ):
+        digest.update(batches[index].input_ids.numpy().data)
+        digest.update(batches[index].lengths.numpy().data)
+    return digest.hexdigest()
 
 
 def _record(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +90,30 @@ def write_safetensors(
         with suppress(OSError):
             temporary.unlink()
         raise disk_error(error, path, path.name) from error
+
+
+def check_free(place: Path, what: str, replaceable: Callable[[Path], bool]) -> None:
+    """Raise WorkbenchError unless a directory may be made here, or the one that is there replaced.
+
+    Args:
+        place: of the directory.
+        what: it will hold, such as "export".
+        replaceable: whether a directory that is not empty is an earlier one of that kind.
+    """
+    if place.is_dir():
+        others = sorted(path.name for path in place.iterdir())
+        if not others or replaceable(place):
+            return
+        raise WorkbenchError(
+            f"{place} holds something else ({others[0]}); give an empty or new directory with "
+            f"--out, or one with an earlier {what}, which is replaced"
+        )
+    # Also where it would lie: found out only after the work, it would be for nothing.
+    for path in (place, *place.absolute().parents):
+        if path.is_dir():
+            return
+        if path.exists() or path.is_symlink():
+            raise WorkbenchError(f"{path} is a file; expected a directory for the {what}")
 
 
 def replace_directory(made: Path, path: Path) -> None:

@@ -182,7 +182,7 @@ def test_a_text_trains_a_teacher_with_a_tokenizer_of_its_own(tmp_path):
     assert figures["steps"] == 3
     assert figures["oracle_perplexity"] is figures["ratio_to_oracle"] is None
     card = (tmp_path / "t" / "README.md").read_text()
-    assert "Trained on `abstracts.txt`" in card and str(tmp_path) not in card
+    assert "Trained on abstracts.txt" in card and str(tmp_path) not in card
     assert "workbench teach biobert --data abstracts.txt --out DIR --steps 3" in card
     assert "oracle" not in card
     model, tokenizer, _ = masked_lm.load(tmp_path / "t")
@@ -247,7 +247,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
         assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match="needs --out DIR"):
         teachers.teach("biobert", data=str(file), progress=Silent())
-    with pytest.raises(WorkbenchError, match="holds something else than a model"):
+    with pytest.raises(WorkbenchError, match=r"holds something else \(.*an earlier teacher"):
         teach(tmp_path, steps=1)
 
 

@@ -87,6 +87,32 @@ def words_of(ids: list[int]) -> list[list[int]]:
     return words
 
 
+@pytest.mark.parametrize("mark", ["Ġ", "▁"])
+def test_words_are_known_by_how_they_begin_where_the_vocabulary_marks_that(mark):
+    """Byte pairs and SentencePiece; the first word of a text may have no mark."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"protein": ["prote", "in"], "kinase": [f"{mark}kin", "ase"], "a": [f"{mark}a"]}
+    pieces = [piece for word in words.values() for piece in word]
+    vocabulary = {piece: i for i, piece in enumerate((*SPECIAL, *pieces))}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(vocabulary, unk_token="[UNK]")), mask_token="[MASK]",
+        pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+    )  # fmt: skip
+    ids = [vocabulary[piece] for piece in pieces]
+    rows = Rows([np.array([vocabulary["[CLS]"], *ids, vocabulary["[SEP]"]])], 0)
+    batch = make_batches(rows, 1, vocabulary["[PAD]"])[0]
+    found = Masker(tokenizer, len(vocabulary), Masking(share=0.3, whole_words=True))
+    seen = set()
+    for draw in range(30):
+        hidden = found.mask(batch, seed=1, draw=draw).masked[0, 1:-1].tolist()
+        assert hidden[0] == hidden[1] and hidden[2] == hidden[3]
+        seen.add(tuple(hidden))
+    assert len(seen) > 1
+
+
 # ------------------------------------------------------------------ how many, and which
 
 

@@ -181,7 +181,7 @@ def test_a_table_is_taught_distilled_and_evaluated_to_the_end(table, tmp_path, c
     assert figures["oracle_auc"] is None and 0 <= figures["auc"] <= 1
     for fault, line in (("allele is not in the table", 6), ("fewer than 8", 9), ("label is", 10)):
         assert any(fault in note and f"line {line}" in note for note in err.splitlines())
-    assert "Trained on `binding.csv`" in (tmp_path / "teacher" / "README.md").read_text()
+    assert "Trained on binding.csv" in (tmp_path / "teacher" / "README.md").read_text()
     code, out, _ = run(
         capsys, "distill", "distilbert-pmhc", "--data", table, "--teacher", made, "--steps", "2",
         "--run", str(tmp_path / "run"), "--json",
@@ -222,10 +222,14 @@ def test_what_is_wrong_is_one_line(teacher, table, tiny_teacher, tmp_path, capsy
         (["distill", "distilbert-pmhc", "--data", table, "--alleles", table,
           "--teacher", teacher], "no column pseudosequence"),
         (["distill", "distilbert-pmhc", "--column", "peptide", "--teacher", teacher],
-         "--column and --label are for a table of texts"),
+         "--column is about a file of data"),
         (["teach", "pmhc", "--column", "peptide", "--data", table, "--out", str(tmp_path / "t")],
          "has the columns peptide, allele, label"),
         (["distill", "protgpt2-tiny", "--alleles", table], "--alleles is for peptides and HLA"),
+        (["distill", "distilbert-pmhc", "--alleles", table], "--alleles is about a file of data"),
+        (["distill", "protgpt2-tiny", "--column", "sequence"], "--column is about a file of data"),
+        (["teach", "pmhc", "--alleles", table, "--out", str(tmp_path / "t")],
+         "give it with --data FILE"),
         (["evaluate", teacher, "--recipe", "protgpt2-tiny"], "expected a causal language model"),
         (["teach", "protgpt2", "--base", teacher, "--out", str(tmp_path / "x")], "for the teacher"),
         (["teach", "pmhc", "--base", teacher], "needs --out"),

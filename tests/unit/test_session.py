@@ -296,6 +296,54 @@ def test_a_replay_has_the_same_bytes_and_says_so(begin, tmp_path):
     ).read_bytes()
 
 
+def test_an_end_that_was_planned_leaves_a_checkpoint_of_its_step(options, tmp_path):
+    """Or evaluating the run again would judge an older student and put it in the place of this."""
+    found = runs.distill(
+        "protgpt2-tiny", tmp_path / "run", progress=Silent(), checkpoint_every=STEPS, **options,
+        events=[{"step": 9, "name": "end", "new": "enough"}],
+    )  # fmt: skip
+    assert found["steps"] == 9
+    student = tmp_path / "run" / "student" / "model.safetensors"
+    before = student.read_bytes()
+    again = runs.evaluate(tmp_path / "run", Silent())
+    assert again["student"]["perplexity"] == found["student"]["perplexity"]
+    assert student.read_bytes() == before
+
+
+def test_a_replay_that_is_interrupted_goes_on_with_what_is_still_to_happen(begin, tmp_path):
+    session = go(begin(), 6)
+    session.change("temperature", 4.0)
+    go(session, 15)
+    session.change("alpha", 0.3)
+    go(session, STEPS)
+    session.finish()
+
+    class Impatient(Silent):
+        def advance(self, done, total, numbers):
+            if done >= 12:
+                raise KeyboardInterrupt
+
+    target = tmp_path / "again"
+    with pytest.raises(Interrupted, match=f"workbench resume {target}"):
+        runs.replay(session.directory.path, target, progress=Impatient())
+    runs.resume(target, progress=Silent())
+    student = "student/model.safetensors"
+    assert (target / student).read_bytes() == (session.directory.path / student).read_bytes()
+
+
+def test_damaged_files_of_a_run_are_one_line(begin, tmp_path):
+    session = go(begin(), 6)
+    session.save()
+    place = session.directory
+    lines = place.metrics.read_text().splitlines(keepends=True)
+    place.metrics.write_text("".join([*lines[:1], "{half of a line\n", *lines[1:]]))
+    with pytest.raises(WorkbenchError, match=r"metrics.jsonl, line 2, is damaged"):
+        run_directory.read_metrics(place.path)
+    place.checkpoint.write_bytes(place.checkpoint.read_bytes()[:-20])
+    with pytest.raises(WorkbenchError, match="is damaged"):
+        runs.replay(place.path, tmp_path / "again", progress=Silent())
+
+
 def test_a_replay_notices_other_bytes(begin, tmp_path):
     session = go(begin(), 6)
     session.change("temperature", 4.0)

@@ -34,6 +34,7 @@ from workbench.sweeps.plan import Plan
 from workbench.sweeps.results import KILLED, collect, table
 from workbench.sweeps.study import Study, sqlite_url
 from workbench.sweeps.worker import Worker
+from workbench.worlds import proteins
 
 NAME = "protgpt2-tiny"
 STEPS = 12
@@ -291,6 +292,13 @@ def test_a_worker_elsewhere_that_fell_silent_is_replaced(plan, tmp_path, monkeyp
         if (trial := study.claim()) is not None:
             claimed.append(trial)
     assert claimed[-1].user_attrs["retry_of"] == lost.number
+    # Nobody need claim for that: a terminal that waits for the others' trials notices, too.
+    with study.alive(claimed[-1]):
+        pass
+    claimed[-1].set_user_attr("worker", {"host": "elsewhere", "process": 1, "since": 0.0})
+    while claimed[-1].number in [t.number for t in study._trials(TrialState.RUNNING)]:
+        assert time.monotonic() < deadline
+        assert study.bury_dead() == []
     # It was only asleep: what it brings now is not counted twice.
     study.done(lost, 3.0, [])
     assert study.latest()[study._key(study.optuna.trials[0])].number == claimed[-1].number
@@ -803,3 +811,26 @@ def test_an_interrupted_sweep_says_how_to_go_on(small, tmp_path, monkeypatch):
     where = tmp_path / "s"
     with pytest.raises(Interrupted, match=f"after 0 of 2 trials; go on with .*--resume {where}"):
         sweeps.sweep(NAME, alpha=[0], directory=where, progress=Silent(), **small)
+    # And so one can: what was begun is still there.
+    with pytest.raises(Interrupted, match="after 0 of 2 trials"):
+        sweeps.resume(where, progress=Silent())
+
+
+def test_a_sweep_does_not_go_on_with_other_data(small, tmp_path, monkeypatch):
+    def impatient(crew) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "proteins.fasta"
+    drawn = "".join(f">{i}\n{s}\n" for i, s in enumerate(proteins.sample(60, seed=3)))
+    file.write_text(drawn)
+    monkeypatch.setattr("workbench.sweeps.crew.Crew.work", impatient)
+    where = tmp_path / "s"
+    options = {**small, "data": str(file)}
+    with pytest.raises(Interrupted):
+        sweeps.sweep(NAME, alpha=[0], directory=where, progress=Silent(), **options)
+    file.write_text(drawn + ">another\nMKVLAT\n")
+    with pytest.raises(WorkbenchError, match=r"begun with something else \(content of data: SHA"):
+        sweeps.resume(where, progress=Silent())
+    file.write_text(drawn)
+    with pytest.raises(Interrupted):
+        sweeps.resume(where, progress=Silent())

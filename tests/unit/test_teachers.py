@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
-from workbench import models
+from workbench import export, models, storage
 from workbench.errors import UsageError, WorkbenchError
 from workbench.progress import Silent
 from workbench.teaching import teachers
@@ -112,3 +114,38 @@ def test_what_is_wrong_is_said(tmp_path):
     (tmp_path / "thesis.txt").write_text("keep")
     with pytest.raises(WorkbenchError, match="holds something else"):
         teachers.teach("protgpt2", out=tmp_path, steps=1, progress=Silent())
+    with pytest.raises(WorkbenchError, match=r"thesis.txt is a file; expected a directory"):
+        teachers.teach("protgpt2", out=tmp_path / "thesis.txt", steps=1, progress=Silent())
+
+
+def test_a_run_is_never_replaced_by_a_teacher_and_a_teacher_is(tiny_teacher, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_teacher, run / "student")
+    (run / "config.json").write_text('{"format": "workbench run 1"}')
+    with pytest.raises(WorkbenchError, match=r"holds something else \(config.json\)"):
+        teachers.teach("protgpt2", out=run, steps=1, progress=Silent())
+    assert (run / "student" / "model.safetensors").exists()
+    # An earlier teacher may be replaced, one with a chapter of a thesis beside it not.
+    place = tmp_path / "teacher"
+    shutil.copytree(tiny_teacher, place)
+    storage.check_free(place, "teacher", export.is_model)
+    (place / "chapter.txt").write_text("keep")
+    with pytest.raises(WorkbenchError, match="holds something else"):
+        teachers.teach("protgpt2", out=place, steps=1, progress=Silent())
+
+
+def test_here_is_a_place_and_the_card_repeats_the_command(tmp_path, monkeypatch):
+    """From a packed file, whose name needs quotes."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    file = tmp_path / "my `own` proteins.fasta.gz"
+    text = "".join(f">{i}\n{s}\n" for i, s in enumerate(proteins.sample(60, seed=3)))
+    file.write_bytes(gzip.compress(text.encode()))
+    teachers.teach("protgpt2", data=str(file), out=".", steps=2, seed=5, progress=Silent())
+    card = (here / "README.md").read_text()
+    command = (
+        "workbench teach protgpt2 --data 'my `own` proteins.fasta.gz' --seed 5 --steps 2 --out DIR"
+    )
+    assert f"```sh\n{command}\n```" in card
+    assert "my \\`own\\` proteins.fasta.gz" in card

@@ -84,7 +84,7 @@ def residue_logits(model, tokenizer, sequence: str) -> Tensor:
     ids = [tokenizer.eos_token_id, *tokenizer(sequence, add_special_tokens=False)["input_ids"]]
     device = next(model.parameters()).device
     logits = model(input_ids=torch.tensor([ids], device=device)).logits[0]
-    return logits[:, order].double().cpu()
+    return logits[:, order].cpu().double()
 
 
 # ---------------------------------------------------------------------- how sure, how right

@@ -71,6 +71,11 @@ def full(value: Tensor) -> Tensor:
     return value.float() if value.dtype == torch.bfloat16 else value
 
 
+def exact(value: Tensor) -> Tensor:
+    """In float64; on the CPU where the device has none, as Apple's GPUs."""
+    return value.cpu().double() if value.device.type == "mps" else value.double()
+
+
 def seen(held: Seen) -> Seen:
     """What a model held inside, for the losses."""
     return replace(

@@ -11,6 +11,7 @@ function of the seed, of the number of the draw and of the batch, and of nothing
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: How a WordPiece vocabulary writes a piece that continues a word.
 CONTINUATION = "##"
+#: How other vocabularies mark a piece that begins a word: byte pairs as GPT-2's, SentencePiece.
+BEGINNINGS = ("Ġ", "▁")
 #: The draw whose positions `Masker.hide` hides.
 HELD_OUT_DRAW = 0
 #: Keeps these draws apart from all others of the same seed.
@@ -120,7 +123,8 @@ class Masker:
         if not len(self._ordinary):
             raise WorkbenchError("the tokenizer has special tokens only; expected words or pieces")
         self._continues = np.zeros(vocabulary, dtype=bool)
-        self._continues[[i for p, i in pieces.items() if p.startswith(CONTINUATION)]] = True
+        self._continues[[pieces[piece] for piece in _continuing(pieces)]] = True
+        self._continues &= ~self._special
 
     def mask(self, batch: Batch, *, seed: int, draw: int) -> Batch:
         """The batch with some tokens to be told: always the same for the same arguments.
@@ -223,3 +227,15 @@ class Masker:
             labels=torch.from_numpy(ids[chosen]),
             masked=torch.from_numpy(masked),
         )
+
+
+def _continuing(pieces: Iterable[str]) -> list[str]:
+    """Those that go on with a word that another piece began.
+
+    A vocabulary marks them (``##``, as BERT's), or it marks those that begin a word. One that
+    does neither has a token for every word, or for every residue.
+    """
+    marked = [piece for piece in pieces if piece.startswith(CONTINUATION)]
+    if marked or not any(piece.startswith(BEGINNINGS) for piece in pieces):
+        return marked
+    return [piece for piece in pieces if not piece.startswith(BEGINNINGS)]

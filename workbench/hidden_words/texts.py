@@ -16,7 +16,7 @@ from workbench import corpora
 from workbench.corpora import HELD_OUT, Rows, held_out
 from workbench.errors import WorkbenchError
 from workbench.foreign import dialects
-from workbench.records import sources
+from workbench.records import sources, streams
 from workbench.worlds import biomedical
 from workbench.worlds.biomedical import Sentence
 
@@ -100,7 +100,7 @@ def load(
         return TextCorpus(
             source, [s.text for s in train], [s.text for s in validation], (), (train, validation)
         )
-    records = sources.read(source, column, EXPECTED) if records is None else records
+    records = streams.read(source, column, EXPECTED) if records is None else records
     records = records[:train_sentences]
     seen: Counter[str] = Counter()
     kept = [line for record in records if (line := clean_line(record, seen))]

@@ -83,7 +83,7 @@ def export(
     try:
         chosen = subject.find(what, data=data, column=column, label=label, alleles=alleles)
         place = Path(out) if out is not None else chosen.default_out
-        _check_free(place)
+        storage.check_free(place, "export", lambda earlier: (earlier / MARK).exists())
         progress.stage(f"loading {chosen.given}")
         model, tokenizer = chosen.load()
         longest = subject.longest_input(model, tokenizer)
@@ -216,24 +216,6 @@ class _Export:
         own_tokenizer = (self.directory / "tokenizer.json").exists()
         readme = card.text(found, code, pad=self.pad, own_tokenizer=own_tokenizer)
         storage.write_bytes(self.directory / "README.md", readme.encode())
-
-
-def _check_free(place: Path) -> None:
-    """Raise WorkbenchError unless an export may be written here."""
-    if place.is_dir():
-        others = sorted(p.name for p in place.iterdir())
-        if not others or (place / MARK).exists():
-            return
-        raise WorkbenchError(
-            f"{place} holds something else ({others[0]}); give an empty or new directory with "
-            "--out, or one with an earlier export, which is replaced"
-        )
-    # Also where it would lie: found out only after the work, it would be for nothing.
-    for path in (place, *place.absolute().parents):
-        if path.is_dir():
-            return
-        if path.exists() or path.is_symlink():
-            raise WorkbenchError(f"{path} is a file; expected a directory for the export")
 
 
 @contextmanager

@@ -89,6 +89,20 @@ def is_large(source: str) -> bool:
     return sources.is_hub_id(source)
 
 
+def read(source: str, column: str | None, expected: Expected) -> list[str]:
+    """All records at once, as `sources.read`; of a packed file, too.
+
+    Raises:
+        WorkbenchError: as `open_stream`.
+    """
+    path = Path(source).expanduser()
+    if not (path.is_file() and is_gzip(path)):
+        return sources.read(source, column, expected)
+    sources.check_text(path)
+    pieces = open_stream(source, column, expected).pieces(None)
+    return [record for piece in pieces for record in piece.records]
+
+
 def open_stream(source: str, column: str | None, expected: Expected) -> Stream:
     """The records that `sources.read` would give, as a stream.
 

@@ -22,7 +22,7 @@ from workbench import storage as files
 from workbench.errors import Interrupted, UsageError, WorkbenchError
 from workbench.progress import Progress, for_here
 from workbench.sweeps import plan as sweep_plan
-from workbench.sweeps.crew import Crew
+from workbench.sweeps.crew import Crew, WorkersEnd
 from workbench.sweeps.plan import Plan
 from workbench.sweeps.results import collect, table
 from workbench.sweeps.study import Study, shown, sqlite_url
@@ -103,7 +103,8 @@ def resume(
     url = storage or content["storage"]
     if storage is None and url and "***" in url:
         raise UsageError(f"the password of {url} is not kept; give the URL again with --storage")
-    return _run(Plan.from_json(content["plan"]), place, content["study"], url, workers, progress)
+    plan = Plan.from_json(content["plan"])
+    return _run(plan, place, content["study"], url, workers, progress, reread=True)
 
 
 def _run(
@@ -113,11 +114,22 @@ def _run(
     url: str | None,
     workers: int | None,
     progress: Progress | None,
+    *,
+    reread: bool = False,
 ) -> dict[str, Any]:
     progress = progress or for_here()
     with _new(place):
         with _alone(url or str(place.resolve())):
             study = _open(plan, place, name, url)
+        counts = study.counts()
+        if reread and (counts["waiting"] or counts["running"]):
+            # Of a sweep that is over the results alone are read, whatever became of its data.
+            difference = sweep_plan.as_of_now(plan).difference(plan)
+            if difference:
+                raise WorkbenchError(
+                    f"{place} was begun with something else ({difference}); put it back, or begin "
+                    "another sweep"
+                )
         crew = Crew(plan, study, place, workers, progress)
         try:
             crew.work()
@@ -166,6 +178,8 @@ def _new(place: Path) -> Iterator[None]:
     made = [p for p in (place, *place.parents) if not p.exists()]
     try:
         yield
+    except (Interrupted, WorkersEnd):
+        raise  # it goes on from here, or the logs here say why it does not
     except WorkbenchError:
         if made and place.is_dir() and not (place / "runs").exists():
             shutil.rmtree(place, ignore_errors=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +26,16 @@ from workbench.sweeps.study import Study
 
 #: Seconds until a worker that should stop, and does not, is ended.
 PATIENCE = 30.0
+#: Seconds between two looks at whether the workers of running trials still live.
+ROUND = 5.0
 #: Workers that may end one after another without having begun a trial.
 FALSE_STARTS = 2
 #: Bytes of memory that a worker may come to need: torch, a teacher, students, the cache's pages.
 MEMORY_EACH = 3 * 2**29
+
+
+class WorkersEnd(WorkbenchError):
+    """Workers end before they have begun a trial; their logs say why."""
 
 
 @dataclass
@@ -77,10 +85,14 @@ class Crew:
         """
         storage.make_directory(self.directory / "workers", "the workers' logs")
         try:
-            for number in self.study.bury():
-                self.progress.note(f"note: the worker of trial {number} was killed")
+            looked = -math.inf
             with Interruption() as interruption:
                 while True:
+                    # Also of other terminals and machines: nobody else may be left to notice.
+                    if time.monotonic() - looked > ROUND:
+                        looked = time.monotonic()
+                        for number in self.study.bury_dead():
+                            self.progress.note(f"note: the worker of trial {number} was killed")
                     counts = self.study.counts()
                     self._show(counts["over"])
                     if not counts["waiting"] and not counts["running"]:
@@ -189,7 +201,7 @@ class Crew:
         if not hand.worked:
             self._false_starts += 1
             if self._false_starts >= FALSE_STARTS:
-                raise WorkbenchError(
+                raise WorkersEnd(
                     f"the sweep's workers end before their first trial (status {status}: "
                     f"{_last_line(hand.log)}); see {hand.log}"
                 )

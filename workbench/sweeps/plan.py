@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +222,15 @@ def make(
     if search and plan.axes["temperature"][0] <= 0:
         raise UsageError("a search needs temperatures above 0")
     return plan
+
+
+def as_of_now(plan: Plan) -> Plan:
+    """The same plan with the hashes of the files as they are now.
+
+    Raises:
+        WorkbenchError: if one cannot be read.
+    """
+    return replace(plan, content=_content(plan.config({}, plan.seeds[0])))
 
 
 def _values(axis: str, value: Any) -> tuple[Any, ...]:

@@ -167,7 +167,7 @@ class Study:
             while True:
                 # A database that is away for a moment is told at the next beat; one that stays
                 # away is noticed where the trial ends.
-                with suppress(database.SQLAlchemyError):
+                with suppress(database.SQLAlchemyError, optuna.exceptions.StorageInternalError):
                     self.storage.record_heartbeat(trial._trial_id)
                 if over.wait(HEARTBEAT):
                     return
@@ -211,6 +211,16 @@ class Study:
             except optuna.exceptions.UpdateFinishedTrialError:
                 # It was taken for dead, perhaps while the machine slept; another one does it again.
                 return
+
+    def bury_dead(self) -> list[int]:
+        """`bury` on this machine; elsewhere, mark those failed that gave no sign of life for long.
+
+        Returns:
+            Numbers of the trials that were found dead here.
+        """
+        with answering(self.url), _quiet():
+            optuna.storages.fail_stale_trials(self.optuna)
+        return self.bury()
 
     def bury(self, process: int | None = None) -> list[int]:
         """Mark as failed the running trials whose worker, on this machine, is no more; retry once.

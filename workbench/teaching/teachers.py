@@ -7,6 +7,7 @@ itself with labels only.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from workbench import corpora, export, metrics, models, recipes, storage
+from workbench.cards.card_text import fenced, plain
+from workbench.cards.model_card import named
 from workbench.config import SEED_LIMIT
 from workbench.corpora import Batch
 from workbench.distiller import Distiller, Schedule
-from workbench.errors import UsageError, WorkbenchError
+from workbench.errors import UsageError
 from workbench.progress import Progress, for_here
 from workbench.teaching import masked_teachers, pair_teachers
 
@@ -127,8 +130,12 @@ def teach(
     plan = PLANS[name]
     task = recipes.get(plan.recipe).task
     pair_teachers.check_options(name, task, alleles, base, column)
-    place = Path(out) if out else models.BUILT_IN_TEACHERS / name
-    _check_place(place)
+    for option, value in (("column", column), ("alleles", alleles)):
+        if value and not data:
+            raise UsageError(f"--{option} is about a file of data; give it with --data FILE")
+    # In full: a directory called "." has no name to write another one beside it.
+    place = Path(out).resolve() if out else models.BUILT_IN_TEACHERS / name
+    storage.check_free(place, "teacher", export.is_model)
     storage.make_directory(place.parent, "the teacher")
     progress = progress or for_here()
     try:
@@ -154,14 +161,15 @@ def teach(
             )
     finally:
         progress.close()
-    command = f"workbench teach {name}" + (f" --data {Path(data).name} --out DIR" if data else "")
-    if base:
-        command += f" --base {Path(base).name}" + ("" if data else " --out DIR")
-    if seed:
-        command += f" --seed {seed}"
-    if steps is not None:
-        command += f" --steps {steps}"
-    card = _card(name, task, about, figures, command, data)
+    command = ["workbench", "teach", name]
+    for flag, value in (
+        ("--data", data and named(data)), ("--column", column),
+        ("--alleles", alleles and named(alleles)), ("--base", base and named(base)),
+        ("--seed", seed or None), ("--steps", steps), ("--out", "DIR" if out else None),
+    ):  # fmt: skip
+        if value is not None:
+            command += [flag, str(value)]
+    card = _card(name, task, about, figures, shlex.join(command), data)
     storage.write_bytes(place / "README.md", card.encode())
     return figures
 
@@ -264,13 +272,6 @@ def _round_and_round(batches: Sequence[Batch], seed: int) -> Iterator[Batch]:
         yield batches[index]
 
 
-def _check_place(place: Path) -> None:
-    if place.exists() and not (place / "config.json").exists() and any(place.iterdir()):
-        raise WorkbenchError(
-            f"{place} holds something else than a model; give an empty or new directory with --out"
-        )
-
-
 #: Figures of a card that a teacher may have, and how they are written.
 _CARD_ROWS = (
     ("parameters", "parameters", "{:,}"),
@@ -303,7 +304,7 @@ def _card(
         for key, title, form in _CARD_ROWS
         if figures.get(key) is not None
     ]
-    source = f"`{Path(data).name}`" if data else "a world of this workbench"
+    source = plain(named(data)) if data else "a world of this workbench"
     return "\n".join(
         [
             "---",
@@ -318,7 +319,7 @@ def _card(
             "",
             f"Trained on {source} and measured by",
             "",
-            f"    {command}",
+            fenced(command, "sh"),
             "",
             "| figure | value |",
             "|---|---|",

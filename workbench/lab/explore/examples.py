@@ -309,7 +309,7 @@ def _answers(model, columns: list[int], sequence: str) -> np.ndarray:
     device = next(model.parameters()).device
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([ids], device=device)).logits[0]
-    row = logits.double().cpu().numpy()[:, columns]
+    row = logits.cpu().double().numpy()[:, columns]
     return row - row.mean(axis=1, keepdims=True)
 
 

@@ -121,5 +121,5 @@ def _logits(model, row: _Row) -> np.ndarray:
     added to all logits alike.
     """
     ids = torch.tensor([row.ids], device=next(model.parameters()).device)
-    logits = model(input_ids=ids).logits[0, row.place].double().cpu().numpy()
+    logits = model(input_ids=ids).logits[0, row.place].cpu().double().numpy()
     return logits - logits.mean()
