@@ -13,7 +13,7 @@ from workbench import lessons
 
 ROOT = Path(__file__).parents[2]
 #: What an outcome says first; see `workbench.lessons.Outcome`.
-SIGN = re.compile(r"(Correct|Not yet|Not attempted|Noted)\.")
+SIGN = re.compile(r"(Correct|Not right|Not attempted|Noted)\.")
 
 
 def exercises(notebook: nbformat.NotebookNode) -> list[str]:

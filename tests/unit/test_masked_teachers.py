@@ -183,7 +183,7 @@ def test_a_text_trains_a_teacher_with_a_tokenizer_of_its_own(tmp_path):
     assert figures["oracle_perplexity"] is figures["ratio_to_oracle"] is None
     card = (tmp_path / "t" / "README.md").read_text()
     assert "Trained on abstracts.txt" in card and str(tmp_path) not in card
-    assert "workbench teach biobert --data abstracts.txt --out DIR --steps 3" in card
+    assert "workbench teach biobert --data abstracts.txt --steps 3 --out DIR" in card
     assert "oracle" not in card
     model, tokenizer, _ = masked_lm.load(tmp_path / "t")
     assert models.fingerprint(model) == figures["fingerprint"]

@@ -39,8 +39,9 @@ q1 = Prediction(
     right="about the same",
     verdict=_against_labels,
     explanation="Softening by T = 10 makes the teacher's gradient about a hundred times smaller. "
-    "The weight 0.9 against 0.1 gives back a factor of nine. What is left is a student that hears "
-    "the labels ten times louder than its teacher, and learns what labels teach.",
+    "The weight 0.9 against 0.1 gives back a factor of nine. What is left, 9 : 100, is less "
+    "still in the gradient, for the teacher's is the shorter one even at T = 1: the ledger shows "
+    "the labels some fifty times louder than the teacher. The student learns what labels teach.",
     hints=(
         "How much smaller is the gradient of the soft loss at T = 10 than at T = 1?",
         "About T² = 100 times. The weights 0.9 and 0.1 differ by a factor of 9.",

@@ -48,8 +48,10 @@ q1 = Prediction(
     right="under 10 %",
     verdict=_share,
     explanation="The weights say 9 : 1 for the teacher. But softening by T divides the gradient "
-    "of the soft loss by about T² = 100, and nothing multiplies it back. What is left is about "
-    '9 : 100, some 8 %. The loss that says "nine tenths teacher" listens to the labels.',
+    "of the soft loss by about T² = 100, and nothing multiplies it back. What is left of "
+    "the weights is about 9 : 100. Even at T = 1 the teacher's gradient is shorter than the "
+    'labels\', so its share is smaller still: some 2 %. The loss that says "nine tenths teacher" '
+    "listens to the labels.",
     hints=(
         "α = 0.1 weighs the labels, 1 − α = 0.9 the teacher. That is not yet the gradient.",
         "Each logit is divided by T before the softmax, and that divides the gradient by T. The "

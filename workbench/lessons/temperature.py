@@ -261,7 +261,7 @@ q5 = Prediction(
     choices=_TEMPERATURES,
     right="1",
     verdict=_best,
-    explanation="In a short training, some 300 steps, T = 1. The student is judged at T = 1, by "
+    explanation="In a short training, some 400 steps, T = 1. The student is judged at T = 1, by "
     "the residues that occur, and there the soft loss is about these: q − p is large where a "
     "probability is. A high T asks for all 21 logits alike, those of residues that never occur "
     "too, and that takes longer to learn. With 1,200 steps the lead has melted, and T = 2 is level "
