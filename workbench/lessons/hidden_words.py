@@ -40,8 +40,8 @@ q1 = Prediction(
     right=_CHANGED,
     verdict=_changed,
     explanation="15 % times (0.8 + 0.1) is 13.5 %: 12 % are hidden and 1.5 % swapped. The other "
-    "1.5 % stand there unchanged and are asked for all the same. The model cannot know which tokens these are, "
-    "so it has to have an opinion about every token it reads.",
+    "1.5 % stand there unchanged and are asked for all the same. The model cannot know which "
+    "tokens these are, so it has to have an opinion about every token it reads.",
     hints=(
         "Not every token that is chosen is changed.",
         "Of those chosen, 80 % and 10 % are changed: 0.15 · 0.9.",

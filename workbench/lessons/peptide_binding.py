@@ -41,7 +41,8 @@ q1 = Prediction(
     explanation="Most HLA molecules want a large hydrophobic or a basic residue at the end of the "
     "peptide. Fewer than half of random peptides have one, nearly all binders of any allele do, "
     "and the second residue says more. So the peptide alone says most of it, and a benchmark with "
-    "such negatives does not notice whether a model reads the HLA. Binders of *other* alleles as negatives close this way out.",
+    "such negatives does not notice whether a model reads the HLA. Binders of *other* alleles "
+    "as negatives close this way out.",
     hints=(
         "An AUC of 0.5 is a coin. Do binders of different alleles have anything in common?",
         "Look at the last position of the motifs above.",
