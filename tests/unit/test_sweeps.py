@@ -252,6 +252,7 @@ def test_a_trial_whose_worker_was_killed_is_tried_once_more_and_then_marked(plan
     first = study.claim()
     assert study.bury() == []  # this process lives
     first.set_user_attr("worker", {**first.user_attrs["worker"], **gone})
+    assert study.bury_dead(besides=[gone["process"]]) == []  # its own crew hears of it
     assert study.bury() == [first.number]
     assert study.bury() == []
     assert study.counts() == {"waiting": 4, "running": 0, "over": 0}

@@ -91,7 +91,7 @@ class Crew:
                     # Also of other terminals and machines: nobody else may be left to notice.
                     if time.monotonic() - looked > ROUND:
                         looked = time.monotonic()
-                        for number in self.study.bury_dead():
+                        for number in self.study.bury_dead(besides=self._hands):
                             self.progress.note(f"note: the worker of trial {number} was killed")
                     counts = self.study.counts()
                     self._show(counts["over"])

@@ -13,7 +13,7 @@ import os
 import platform
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
@@ -212,21 +212,25 @@ class Study:
                 # It was taken for dead, perhaps while the machine slept; another one does it again.
                 return
 
-    def bury_dead(self) -> list[int]:
+    def bury_dead(self, besides: Collection[int] = ()) -> list[int]:
         """`bury` on this machine; elsewhere, mark those failed that gave no sign of life for long.
+
+        Args:
+            besides: processes whose end is heard of otherwise.
 
         Returns:
             Numbers of the trials that were found dead here.
         """
         with answering(self.url), _quiet():
             optuna.storages.fail_stale_trials(self.optuna)
-        return self.bury()
+        return self.bury(besides=besides)
 
-    def bury(self, process: int | None = None) -> list[int]:
+    def bury(self, process: int | None = None, besides: Collection[int] = ()) -> list[int]:
         """Mark as failed the running trials whose worker, on this machine, is no more; retry once.
 
         Args:
             process: only those of this process, which has ended; by default of all that have.
+            besides: processes that are left alone.
 
         Returns:
             Numbers of these trials.
@@ -234,7 +238,8 @@ class Study:
         found = []
         with answering(self.url):
             for trial in self._trials(TrialState.RUNNING):
-                if not _dead(trial, process):
+                worker = trial.user_attrs.get("worker") or {}
+                if worker.get("process") in besides or not _dead(trial, process):
                     continue
                 try:
                     self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
