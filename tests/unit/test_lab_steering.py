@@ -352,7 +352,10 @@ def test_a_plateau_ends_the_run_and_says_so(make):
     settled(lab)
     assert lab.state == "done"
     assert "no longer gets better" in lab.message
-    assert lab.results[0]["steps"] < 400
+    taken = lab.results[0]["steps"]
+    assert taken < 400
+    # So does its script, which else would go on to the last step.
+    assert f'{{"step": {taken}, "name": "end", "new": "no longer gets better"}}' in lab.script
 
 
 def test_examples_show_oracle_teacher_student_and_label(make):

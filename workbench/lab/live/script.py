@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.events import WEIGHT
+from workbench.events import END, WEIGHT
 from workbench.lab.live.engine import Course
 from workbench.lab.live.knobs import LIVE, ON_RESET, Settings
 
@@ -29,11 +29,10 @@ def source(settings: Settings, course: Course | None) -> str:
     if weights:
         options["weights"] = weights
     lines = [f"    {settings.recipe!r},", *(f"    {n}={v!r}," for n, v in options.items())]
-    if course is not None and course.number and course.changes:
-        lines.append("    events=[  # changed by hand")
-        for event in course.changes:
-            plain = {"step": event.step, "name": event.name, "new": event.new}
-            lines.append(f"        {plain!r},")
+    happened = [] if course is None or not course.number else _happened(course)
+    if happened:
+        lines.append("    events=[  # changed by hand, or ended before the last step")
+        lines += [f"        {event!r}," for event in happened]
         lines.append("    ],")
     body = "\n".join(lines).replace("'", '"') if not _has_quotes(lines) else "\n".join(lines)
     return (
@@ -41,6 +40,15 @@ def source(settings: Settings, course: Course | None) -> str:
         f"results = workbench.distill(\n{body}\n)\n"
         "print(workbench.table(results))\n"
     )
+
+
+def _happened(course: Course) -> list[dict[str, Any]]:
+    """What was changed on the way, and where the run ended if that was no longer worth a step."""
+    found = [{"step": e.step, "name": e.name, "new": e.new} for e in course.changes]
+    taken = course.results["steps"] if course.results else course.config.steps
+    if taken < course.config.steps and not any(event["name"] == END for event in found):
+        found.append({"step": taken, "name": END, "new": "no longer gets better"})
+    return found
 
 
 def _has_quotes(lines: list[str]) -> bool:
