@@ -33,7 +33,9 @@ class Runtime:
     Attributes:
         latency_ms: median time to score one sequence, ms.
         latency_p95_ms: 95th percentile of the same, ms.
-        throughput: scored tokens/s at each batch size.
+        throughput: tokens/s at each batch size. Those that fill shorter rows up are counted: the
+            model works on them as on the others. Of sequences as long as each other it is the
+            rate of real tokens, else more.
         generation_seconds: median time for 10 sequences of 100 tokens, s; None where nothing is
             generated.
         peak_memory_mb: weights plus the largest working memory while scoring a batch
