@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import random
 import resource
 import signal
@@ -202,17 +201,16 @@ def test_killed_at_twenty_random_moments_resumes_to_the_same_bytes(finished, opt
         process.start()
         # A machine that has become slower since the whole run was timed gets more time.
         process.join(moments.uniform(0.02, 0.5 * whole * (1 + stuck / 2)))
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
-            assert process.exitcode == -signal.SIGKILL
+        process.kill()
+        process.join()
+        # Or it came to its end by itself, before or at this very moment.
+        assert process.exitcode in (-signal.SIGKILL, 0)
+        if process.exitcode:
             kills += 1
             lines = runs.read_metrics(path) if path.exists() else []
             step = lines[-1]["step"] if lines else -1
             stuck = stuck + 1 if step in reached else 0
             reached.add(step)
-        else:
-            assert process.exitcode == 0
         if (path / "results.json").exists():
             assert student_bytes(path) == student_bytes(finished)
             number += 1

@@ -373,8 +373,10 @@ def test_what_is_no_table_of_texts(tmp_path, capsys):
     assert "there is no file nowhere.csv" in refused(capsys, "nowhere.csv", teacher, "--label", "y")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and nothing else")
     assert "cannot read" in refused(capsys, tmp_path / "broken.parquet", teacher)
-    line = refused(capsys, "world:peptides", teacher, "--column", "text", status=2)
+    line = refused(capsys, "world:peptides", teacher, "--label", "y", status=2)
     assert "world:peptides is none" in line
+    line = refused(capsys, "world:peptides", teacher, "--column", "text", status=2)
+    assert "--column is about a file of data" in line
     with pytest.raises(UsageError, match="protgpt2-tiny learns none"):
         RunConfig.from_recipe("protgpt2-tiny", data="x.csv", label="label")
 
