@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from workbench import models, plots
 from workbench.bench import costs, speedups
 from workbench.comparisons import tradeoff
+from workbench.config import RunConfig
 from workbench.errors import UsageError
 from workbench.progress import Silent
 from workbench.recipes.recipe import Shape
@@ -89,6 +92,9 @@ def test_lengths_that_no_model_can_read_are_refused():
 def test_students_are_trained_and_then_timed(monkeypatch):
     students = (("distilbert-pmhc", "1"), ("distilbert-pmhc", ""))
     monkeypatch.setattr(costs, "STUDENTS", {"pmhc": students})
+    few = {"train_sequences": 96, "validation_sequences": 90, "batch_size": 32}
+    configured = partial(RunConfig.from_recipe, **few)
+    monkeypatch.setattr(costs, "RunConfig", SimpleNamespace(from_recipe=configured))
     found = costs.measure(("pmhc",), seeds=(3, 4), steps=2, progress=Silent())
     entry = found["teachers"]["pmhc"]
     assert (found["steps"], found["seeds"]) == (2, [3, 4])
