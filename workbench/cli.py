@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from workbench.bench.command import BENCHMARKS
 from workbench.errors import Interrupted, NonFiniteLoss, UsageError, WorkbenchError
 
 app = typer.Typer(
@@ -444,11 +445,7 @@ def push(
 def bench(
     what: Annotated[
         str,
-        typer.Argument(
-            help="step, world, import, seeds, sizes, mlm-head, biobert, vocabulary-loss, costs, "
-            "sliders, cache, streaming, scaling, full-shape, protocol, headline, devices, stream, "
-            "ensemble, strangers, portable, peers or grid."
-        ),
+        typer.Argument(help=f"{', '.join([*BENCHMARKS][:-1])} or {[*BENCHMARKS][-1]}."),
     ] = "step",
     names: Annotated[
         list[str] | None, typer.Argument(help="Recipes, for full-shape; all without them.")

@@ -429,6 +429,15 @@ def padded(
     return Batch(index, ids, lengths, first_token, int(lengths.sum()), labels, places)
 
 
+def digest(batches: Sequence[Batch], at_most: int) -> str:
+    """SHA-256 by which batches are known: of all, or of about so many where there are more."""
+    found = hashlib.sha256(str(len(batches)).encode())
+    for index in range(0, len(batches), max(1, len(batches) // at_most)):
+        found.update(batches[index].input_ids.numpy().data)
+        found.update(batches[index].lengths.numpy().data)
+    return found.hexdigest()
+
+
 def endless_order(count: int, seed: int) -> Iterator[int]:
     """Indices 0 … count−1 over and over, each time in a new order drawn from ``seed``."""
     epoch = 0

@@ -41,7 +41,9 @@ def save_student(path: Path, shop: Workshop) -> None:
 def is_model(path: Path) -> bool:
     """Whether a directory holds a saved model and nothing else."""
     names = {p.name for p in path.iterdir()}
-    return "config.json" in names and all(map(_OF_A_MODEL.fullmatch, names))
+    # A run that has only begun has a config.json, too.
+    has_weights = any(name.endswith(".safetensors") for name in names)
+    return "config.json" in names and has_weights and all(map(_OF_A_MODEL.fullmatch, names))
 
 
 def save_model(path: Path, model, tokenizer) -> None:

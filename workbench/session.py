@@ -9,7 +9,6 @@ repeated from its configuration and its events.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -345,12 +344,7 @@ class Session:
         """Of some training batches; several processes must have the same."""
         if self._team.count == 1:
             return ""
-        batches = self.shop.train_batches
-        digest = hashlib.sha256(str(len(batches)).encode())
-        # There may be more of them than can be read in a minute.
-        for index in range(0, len(batches), max(1, len(batches) // COMPARED)):
-            digest.update(batches[index].input_ids.numpy().data)
-        return digest.hexdigest()
+        return corpora.digest(self.shop.train_batches, COMPARED)
 
     def _gather(self) -> None:
         """Have whole students on the main process, where they are trained in shards."""

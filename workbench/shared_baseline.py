@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ import torch
 
 from workbench import corpora, models, storage, tasks
 from workbench.config import RunConfig
-from workbench.corpora import Batch
 from workbench.distiller import Distiller, Snapshot, StepRecord
 from workbench.errors import NonFiniteLoss, WorkbenchError
 from workbench.workshop import Workshop
@@ -155,18 +154,9 @@ def key(shop: Workshop, config: RunConfig) -> str:
     own = {k: v for k, v in config.to_json().items() if k not in _NOT_ITS_OWN}
     start = models.fingerprint(shop.baseline.student)
     teacher = models.fingerprint(shop.teacher_model)
-    read = _digest_of(shop.train_batches) + _digest_of(shop.validation_batches)
+    read = [corpora.digest(b, READ) for b in (shop.train_batches, shop.validation_batches)]
     rest = [own, start, teacher, read, torch.get_num_threads(), torch.__version__, FORMAT]
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _digest_of(batches: Sequence[Batch]) -> str:
-    """Of all batches, or of some thousands where there are too many to be read in a minute."""
-    digest = hashlib.sha256(str(len(batches)).encode())
-    for index in range(0, len(batches), 1 + len(batches) // READ):
-        digest.update(batches[index].input_ids.numpy().data)
-        digest.update(batches[index].lengths.numpy().data)
-    return digest.hexdigest()
 
 
 def _record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,6 +95,17 @@ def test_distill_resume_and_evaluate_print_one_json_object(tiny_teacher, tmp_pat
     assert model["baseline"]["perplexity"] is None
     assert model["temperature"] is None
     assert set(model) == set(made)
+
+
+def test_readme_and_help_name_every_measurement(capsys):
+    from workbench.bench.command import BENCHMARKS
+
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in readme.splitlines() if line.startswith("| `workbench bench WHAT`")]
+    said = run(capsys, "bench", "--help")[1]
+    for name in BENCHMARKS:
+        assert re.search(rf"[ :]{name}[,;]", row), name
+        assert re.search(rf"\b{name}\b", said), name
 
 
 def test_help_lists_the_commands(capsys):

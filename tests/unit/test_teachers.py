@@ -125,6 +125,9 @@ def test_a_run_is_never_replaced_by_a_teacher_and_a_teacher_is(tiny_teacher, tmp
     with pytest.raises(WorkbenchError, match=r"holds something else \(config.json\)"):
         teachers.teach("protgpt2", out=run, steps=1, progress=Silent())
     assert (run / "student" / "model.safetensors").exists()
+    shutil.rmtree(run / "student")  # it has only begun
+    with pytest.raises(WorkbenchError, match=r"holds something else \(config.json\)"):
+        teachers.teach("protgpt2", out=run, steps=1, progress=Silent())
     # An earlier teacher may be replaced, one with a chapter of a thesis beside it not.
     place = tmp_path / "teacher"
     shutil.copytree(tiny_teacher, place)
